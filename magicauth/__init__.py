@@ -1,0 +1,86 @@
+"""magicauth: sign-up by magic link, sign-in by password and mailed code or without a password, for Flask.
+
+`create_app()` is the finished application; `login_required` and `current_user` guard the pages you add to it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+from whitenoise import WhiteNoise
+
+from magicauth import (
+    account,
+    auth,
+    cli,
+    config,
+    csrf,
+    extensions,
+    headers,
+    hosts,
+    mail,
+    migrating,
+    ops,
+    outbox,
+    reader,
+    respond,
+    sessions,
+    theme,
+)
+from magicauth.guards import admin_required, current_user, fresh_sign_in_required, login_required
+from magicauth.mailbox import Mailbox
+
+__all__ = ["admin_required", "create_app", "current_user", "fresh_sign_in_required", "login_required"]
+
+_STATIC_LIFE = 365 * 86_400
+
+
+def create_app(settings: Mapping[str, Any] | None = None, *, instance_path: str | None = None) -> Flask:
+    """The application. Settings come from the environment; `settings` go before it. Raises config.ConfigError."""
+    app = Flask("magicauth", instance_path=instance_path, static_folder=None)
+    app.config.from_mapping(config.load({**os.environ, **(settings or {})}, Path(app.instance_path)))
+    development = app.config["MAGICAUTH_MODE"] == "development"
+    _set_cookies(app)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+
+    extensions.init_app(app)
+    app.session_interface = sessions.SessionInterface(app, app.extensions["magicauth-redis"])
+    post_office = outbox.PostOffice()
+    if development:
+        mailbox = Mailbox(Path(app.instance_path) / "mailbox", post_office if app.config["MAIL_SERVER"] else None)
+        app.extensions["magicauth-mailbox"] = mailbox
+        migrating.upgrade(app)
+    app.extensions["magicauth-outbox"] = outbox.Outbox(app, mail.write, mailbox.deliver if development else post_office)
+
+    # In this order: a request to a foreign host or from a foreign site is refused before its body is read.
+    for part in (hosts, csrf, reader, headers, respond, theme, cli):
+        part.init_app(app)
+    app.register_blueprint(auth.bp)
+    app.register_blueprint(account.bp)
+    app.register_blueprint(ops.bp)
+    if development:
+        app.register_blueprint(ops.development_bp)
+    _wrap(app)
+    return app
+
+
+def _set_cookies(app: Flask) -> None:
+    # `__Host-` where that can be: with it no sibling domain can plant a session.
+    secure = (app.config["PUBLIC_URL"] or "").startswith("https:")
+    app.config["SESSION_COOKIE_SECURE"] = secure
+    app.config["SESSION_COOKIE_NAME"] = "__Host-magicauth" if secure else "magicauth"
+
+
+def _wrap(app: Flask) -> None:
+    static = WhiteNoise(
+        outbox.start_with_first_request(app),
+        root=Path(__file__).parent / "static",
+        prefix="static/",
+        max_age=_STATIC_LIFE,
+        add_headers_function=headers.for_static(app),
+    )
+    proxies = app.config["MAGICAUTH_TRUSTED_PROXIES"]
+    app.wsgi_app = ProxyFix(static, x_for=proxies, x_proto=proxies, x_host=proxies) if proxies else static  # type: ignore[method-assign]

@@ -1,0 +1,9 @@
+"""Signing in and up: the auth blueprint, one module for each page or step."""
+
+from flask import Blueprint
+
+from magicauth.auth import link, password, sign_in, sign_out, sign_up, verify
+
+bp = Blueprint("auth", __name__)
+for step in (sign_in, verify, link, password, sign_up, sign_out):
+    bp.register_blueprint(step.bp)

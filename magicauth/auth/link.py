@@ -1,0 +1,56 @@
+"""`/auth/link`: the mailed link. A GET changes nothing: mail scanners fetch links, and browsers fetch them ahead."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+from flask import Blueprint, Response, g
+
+from magicauth import guards
+from magicauth.auth import steps
+from magicauth.errors import Denied
+from magicauth.flows import email_proof
+from magicauth.guards import current_user
+from magicauth.reader import read, read_query
+from magicauth.respond import again, page, wants_json
+
+bp = Blueprint("link", __name__)
+
+
+@bp.get("/auth/link")
+def show() -> Response:
+    token = read("token") or read_query("token")
+    try:
+        challenge = email_proof.look_at_link(token)
+    except Denied as refusal:
+        if wants_json():
+            raise
+        g.refusal = refusal
+        return page("auth/link_gone.html")
+    here = _asked_here() == challenge.id
+    return page(
+        "auth/link.html",
+        json={"purpose": challenge.purpose, "here": here},
+        token=token,
+        here=here,
+        purpose=challenge.purpose,
+        asked=SimpleNamespace(
+            browser=challenge.browser, place=challenge.ip, at=datetime.fromtimestamp(challenge.sent, UTC)
+        ),
+        other_account=_other_account(challenge.user_id),
+    )
+
+
+@bp.post("/auth/link")
+@again(show)
+def follow() -> Response:
+    challenge = email_proof.by_link(read("token") or read_query("token"), _asked_here(), read("email"))
+    return steps.answered(challenge)
+
+
+def _asked_here() -> str:
+    pending = guards.pending()
+    return pending.challenge_id if pending else ""
+
+
+def _other_account(user_id: str) -> str | None:
+    return current_user.email if current_user and current_user.id.replace("-", "") != user_id else None

@@ -1,0 +1,42 @@
+"""`/auth/password`: the second step of a sign-in that began with the e-mail."""
+
+from flask import Blueprint, Response, abort, current_app, g
+
+from magicauth import guards
+from magicauth.auth import steps
+from magicauth.errors import NotFound
+from magicauth.flows import sign_in
+from magicauth.reader import read
+from magicauth.respond import again, go, page, wants_json
+from magicauth.visitor import visitor
+
+bp = Blueprint("password", __name__)
+
+
+@bp.before_request
+def only_when_it_is_missing() -> Response | None:
+    """Before the e-mail is proven there is no such step."""
+    if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
+        abort(404)
+    pending = guards.pending()
+    try:
+        user, wanted = sign_in.next_step(pending)
+    except NotFound:
+        wanted = None
+    if wanted == "password":
+        g.email = user.email
+        return None
+    if wants_json():
+        raise NotFound
+    return go("/verify" if pending else "/auth")
+
+
+@bp.get("/auth/password")
+def ask() -> Response:
+    return page("auth/password.html", email=g.email)
+
+
+@bp.post("/auth/password")
+@again(ask)
+def prove() -> Response:
+    return steps.go_on(sign_in.prove_password(guards.pending(), read("password"), visitor()), "Password is correct")

@@ -1,0 +1,41 @@
+"""`/auth`: where a sign-in begins."""
+
+from flask import Blueprint, Response, g
+
+from magicauth import guards
+from magicauth.auth.next_page import own_path
+from magicauth.flows import sign_in
+from magicauth.guards import current_user
+from magicauth.reader import read, read_flag, read_query_leniently, read_text, typed
+from magicauth.respond import again, go, page
+from magicauth.visitor import visitor
+
+bp = Blueprint("sign_in", __name__)
+
+
+@bp.get("/")
+def front() -> Response:
+    return go("/home" if current_user else "/auth")
+
+
+@bp.get("/auth")
+def ask() -> Response:
+    next_page = own_path(typed().get("next") or read_query_leniently("next"))
+    if current_user and "refusal" not in g:
+        return go(next_page or "/home")
+    return page("auth/sign_in.html", next=next_page, email=read_query_leniently("email"))
+
+
+@bp.post("/auth")
+@again(ask)
+def start() -> Response:
+    pending = sign_in.start(
+        read("email"),
+        read_text("password"),
+        visitor(),
+        guards.pending(),
+        next_page=own_path(read("next")),
+        remember=read_flag("remember"),
+    )
+    guards.keep_pending(pending, risen=bool(pending.proofs))
+    return go("/verify", "Letter sent to your email!")

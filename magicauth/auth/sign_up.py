@@ -1,0 +1,50 @@
+"""`/users/magic_link` and `/users/signup`: signing up."""
+
+from flask import Blueprint, Response
+
+from magicauth import guards
+from magicauth.flows import sign_up
+from magicauth.flows.sign_up import invitation
+from magicauth.models import as_json
+from magicauth.reader import read, read_query, read_text
+from magicauth.respond import again, go, page
+from magicauth.visitor import visitor
+
+bp = Blueprint("sign_up", __name__)
+
+
+@bp.get("/users/magic_link")
+def ask() -> Response:
+    sign_up.require_open()
+    return page("auth/sign_up.html")
+
+
+@bp.post("/users/magic_link")
+@again(ask)
+def send_link() -> Response:
+    sign_up.start(read("email"), visitor())
+    return go("/users/magic_link/sent", "Link sent to your email!")
+
+
+@bp.get("/users/magic_link/sent")
+def sent() -> Response:
+    return page("auth/sign_up_sent.html")
+
+
+@bp.get("/users/signup")
+def ask_the_rest() -> Response:
+    token = _token()
+    challenge = invitation(token)
+    return page("auth/sign_up_finish.html", json={"email": challenge.email}, token=token, email=challenge.email)
+
+
+@bp.post("/users/signup")
+@again(ask_the_rest)
+def finish() -> Response:
+    user = sign_up.finish(_token(), read_text("name"), read_text("password"), read_text("phone"), read_text("email"))
+    guards.start_session(user, ["email"] + (["password"] if user.password_hash else []))
+    return go("/home", "User saved!", 201, user=as_json(user))
+
+
+def _token() -> str:
+    return read("token") or read_query("token")

@@ -1,0 +1,82 @@
+"""`/verify`: the mailed code, and asking for it again."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from flask import Blueprint, Response, current_app, g
+
+from magicauth import challenges, guards
+from magicauth.auth import steps
+from magicauth.auth.webmail import webmail
+from magicauth.challenges import Challenge
+from magicauth.errors import N_, NotFound
+from magicauth.flows import email_proof, sign_in
+from magicauth.pending import Pending
+from magicauth.reader import read
+from magicauth.respond import again, go, page, wants_json
+from magicauth.visitor import visitor
+
+# A letter that the mail server has not taken after this many seconds is said to be delayed.
+DELAYED_AFTER = 15
+
+bp = Blueprint("verify", __name__)
+
+
+@bp.get("/verify")
+def ask() -> Response:
+    pending = guards.pending()
+    challenge = challenges.get(pending.challenge_id) if pending else None
+    if pending is None:
+        if wants_json():
+            raise NotFound(N_("OTP not found"))
+        return go("/auth")
+    is_open = challenge is not None and challenge.attempts_left > 0
+    if wants_json() and not is_open:
+        raise NotFound(N_("OTP not found"))
+    return page("auth/verify.html", json={"email": pending.email, "digits": _digits()}, **_shown(pending, challenge))
+
+
+@bp.post("/verify")
+@again(ask)
+def verify() -> Response:
+    challenge = email_proof.by_code(guards.pending(), read("OTP"), visitor())
+    return steps.answered(challenge, "OTP is correct")
+
+
+@bp.post("/verify/resend")
+@again(ask)
+def resend() -> Response:
+    pending = guards.pending()
+    if pending is None:
+        raise NotFound(N_("OTP not found"))
+    guards.keep_pending(sign_in.resend(pending, visitor()))
+    return go("/verify", "Letter sent to your email!")
+
+
+def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
+    is_open = challenge is not None and challenge.attempts_left > 0
+    return {
+        "email": pending.email,
+        "purpose": pending.purpose,
+        "is_open": is_open,
+        "digits": _digits(),
+        "attempts_left": g.refusal.fields.get("attempts_left") if "refusal" in g else None,
+        "sent_at": datetime.fromtimestamp(pending.sent, UTC),
+        "minutes": max(1, round(challenges.ttl(pending.purpose) / 60)),
+        "resend_in": max(0, round(email_proof.seconds_to_wait(challenge))) if challenge and is_open else 0,
+        "letter": _letter_state(challenge),
+        "webmail": webmail(pending.email),
+        "change_url": f"/auth?email={quote(pending.email)}",
+    }
+
+
+def _letter_state(challenge: Challenge | None) -> str:
+    if challenge is None or challenge.handed >= challenge.sends:
+        return "sent"
+    return "delayed" if time.time() - challenge.sent > DELAYED_AFTER else "queued"
+
+
+def _digits() -> int:
+    return int(current_app.config["MAGICAUTH_CODE_DIGITS"])

@@ -1,0 +1,175 @@
+"""Challenges: open questions with one purpose, answered once, by the mailed code or the link of the same letter.
+
+A challenge is one Redis hash whose TTL is its life. Nothing in it signs anybody in: code and link are derived from
+its id under SECRET_KEY (crypto.py), so a dump of Redis, of the queue or of the logs opens nothing.
+"""
+
+import time
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from flask import current_app
+
+from magicauth import crypto
+from magicauth.extensions import Script, keyring, redis
+
+Purpose = Literal["sign_in", "sign_up", "reset", "change_email", "fresh", "undo_email", "not_me"]
+
+# Addresses that may be typed at one link in a browser that did not ask for it.
+ADDRESS_ATTEMPTS = 5
+
+# Made with its life in one step: a challenge without a TTL would be good for ever.
+_issue = Script("""
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+""")
+# Counts before anything is compared, so that of a hundred parallel guesses only as many are looked at as are allowed.
+# Gone and spent look alike: -1.
+_count = Script("""
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
+return math.max(-1, tonumber(ARGV[2]) - redis.call('HINCRBY', KEYS[1], ARGV[1], 1))
+""")
+# Decides and marks in one step, so that two presses of the button send one letter. Returns {send number, 0},
+# {0, seconds to wait} or {-1, 0} for a challenge that is gone or spent. A letter on its way must not outlive its code,
+# so its life begins anew.
+_resend = Script("""
+local asked = redis.call('HMGET', KEYS[1], 'sent', 'attempts')
+if not asked[1] or tonumber(asked[2]) >= tonumber(ARGV[4]) then return {-1, 0} end
+local wait = tonumber(asked[1]) + tonumber(ARGV[2]) - tonumber(ARGV[1])
+if wait > 0 then return {0, math.ceil(wait)} end
+redis.call('HSET', KEYS[1], 'sent', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return {redis.call('HINCRBY', KEYS[1], 'sends', 1), 0}
+""")
+# The clock of a code starts when the mail server has its letter; once for each letter, however often it is tried.
+_handed_over = Script("""
+local handed = redis.call('HGET', KEYS[1], 'handed')
+if handed and tonumber(handed) < tonumber(ARGV[1]) then
+  redis.call('HSET', KEYS[1], 'handed', ARGV[1])
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+""")
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """An open question. `email` is where its letters go; `user_id` is "" for a stranger; `epoch` is the user's
+    `session_epoch` when it was issued. `sent` is seconds since 1970; `handed` the last letter the mail server took."""
+
+    id: str
+    purpose: Purpose
+    email: str
+    user_id: str = ""
+    epoch: int = 0
+    attempts: int = 0
+    opens: int = 0
+    sends: int = 1
+    handed: int = 0
+    sent: float = 0.0
+    ip: str = ""
+    device: str = ""
+    browser: str = ""
+    next: str = ""
+    data: str = ""
+
+    @property
+    def code(self) -> str:
+        """The digits that answer it."""
+        return keyring().code(self.purpose, self.id, current_app.config["MAGICAUTH_CODE_DIGITS"])
+
+    @property
+    def token(self) -> str:
+        """The link token that answers it."""
+        return keyring().token(self.purpose, self.id)
+
+    @property
+    def attempts_left(self) -> int:
+        """Codes that may still be typed."""
+        return max(0, int(current_app.config["MAGICAUTH_CODE_ATTEMPTS"]) - self.attempts)
+
+
+def ttl(purpose: Purpose) -> int:
+    """Seconds that a challenge of `purpose` lives."""
+    config = current_app.config
+    lives = {
+        "sign_up": config["MAGICAUTH_SIGN_UP_TTL"],
+        "reset": config["MAGICAUTH_RESET_TTL"],
+        "undo_email": 72 * 3600,
+        "not_me": 72 * 3600,
+    }
+    return int(lives.get(purpose, config["MAGICAUTH_SIGN_IN_TTL"]))
+
+
+def issue(purpose: Purpose, email: str, *, following: Challenge | None = None, **fields: Any) -> Challenge:
+    """Opens a challenge. `following` another one gives it an id that follows from the other's: a letter that is
+    written twice carries the same link."""
+    keys = keyring()
+    challenge_id = keys.derived_id(purpose, following.id) if following else keys.new_id()
+    challenge = Challenge(challenge_id, purpose, email, sent=round(time.time(), 3), **fields)
+    stored = [part for name, value in asdict(challenge).items() if name != "id" for part in (name, value)]
+    _issue([_key(challenge_id)], ttl(purpose), *stored)
+    return challenge
+
+
+def get(challenge_id: str) -> Challenge | None:
+    """The challenge, or None once it is answered or expired. Its guesses may be spent all the same."""
+    stored = redis().hgetall(_key(challenge_id)) if keyring().knows(challenge_id) else {}
+    if not stored:
+        return None
+    fields = {name.decode(): value.decode() for name, value in stored.items()}
+    numbers = {name: int(fields[name]) for name in ("epoch", "attempts", "opens", "sends", "handed")}
+    return Challenge(**(fields | numbers | {"id": challenge_id, "sent": float(fields["sent"])}))
+
+
+def attempt(challenge: Challenge, typed: str) -> tuple[bool, int]:
+    """Spends one guess and compares: (right, guesses left), or (False, -1) if there was none to spend.
+
+    Digits are ASCII (`isdigit` takes others); a stranger's challenge has no right code. Right is not yet redeemed.
+    """
+    allowed = current_app.config["MAGICAUTH_CODE_ATTEMPTS"]
+    left = int(_count([_key(challenge.id)], "attempts", allowed))
+    right = crypto.equal(typed, challenge.code)
+    return right and left >= 0 and challenge.user_id != "", left
+
+
+def open_link(token: str, purposes: Collection[Purpose]) -> Challenge | None:
+    """The challenge that `token` answers, if it is genuine, open and of one of `purposes`. Changes nothing."""
+    challenge = get(crypto.id_in(token) or "")
+    if challenge is None or challenge.purpose not in purposes or challenge.opens >= ADDRESS_ATTEMPTS:
+        return None
+    return challenge if keyring().verify_token(challenge.purpose, token) else None
+
+
+def attempt_address(challenge: Challenge, email: str) -> bool:
+    """Spends one of the addresses that may be typed at a link, apart from the codes, and compares."""
+    left = int(_count([_key(challenge.id)], "opens", ADDRESS_ATTEMPTS))
+    return left >= 0 and crypto.equal(email, challenge.email.lower())
+
+
+def redeem(challenge: Challenge) -> bool:
+    """Ends the challenge. True for exactly one of all who try: only that one goes on."""
+    return bool(redis().delete(_key(challenge.id)))
+
+
+def resend(challenge: Challenge) -> tuple[Challenge | None, int]:
+    """Marks that its letter goes out again: (challenge, 0), (None, seconds to wait), or (None, 0) if gone or spent."""
+    config = current_app.config
+    sends, wait = _resend(
+        [_key(challenge.id)],
+        round(time.time(), 3),
+        config["MAGICAUTH_RESEND_AFTER"],
+        ttl(challenge.purpose),
+        config["MAGICAUTH_CODE_ATTEMPTS"],
+    )
+    return (replace(challenge, sends=int(sends)) if sends > 0 else None), int(wait)
+
+
+def handed_over(challenge: Challenge, send: int) -> None:
+    """Starts the clock of the challenge: the mail server has taken letter number `send`."""
+    _handed_over([_key(challenge.id)], send, ttl(challenge.purpose))
+
+
+def _key(challenge_id: str) -> str:
+    return f"magicauth:challenge:{challenge_id}"

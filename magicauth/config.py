@@ -1,0 +1,298 @@
+"""Every setting: name, how it is read, default, help. Production refuses to start with one missing or insecure."""
+
+import contextlib
+import ipaddress
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import limits
+
+SECRET_KEY_LENGTH = 32
+DAY = 86_400
+
+
+class ConfigError(click.ClickException):
+    """The settings cannot be used. `problems` has one sentence for each; `flask` prints them without a trace."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("magicauth cannot start:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. `parse` turns the environment's string into the value or raises ValueError with a sentence."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: Any
+    help: str
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _flag(value: str) -> bool:
+    if value.lower() in ("1", "true", "yes", "on"):
+        return True
+    if value.lower() in ("", "0", "false", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        limit = f"from {least}" + (f" to {most}" if most is not None else "")
+        if not re.fullmatch(r"[0-9]{1,12}", value) or int(value) < least or (most is not None and int(value) > most):
+            raise ValueError(f"must be a whole number {limit}")
+        return int(value)
+
+    return parse
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError("must be " + ", ".join(words[:-1]) + f" or {words[-1]}")
+        return value
+
+    return parse
+
+
+def _limit(value: str) -> list[limits.RateLimitItem]:
+    try:
+        return limits.parse_many(value)
+    except ValueError:
+        raise ValueError('must be limits such as "5 per hour; 10 per day"') from None
+
+
+def _words(value: str) -> list[str]:
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def origin_of(url: str) -> str | None:
+    """`scheme://host[:port]` of an http(s) URL as browsers write an Origin, or None if it is no such URL."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+        return None
+    shown = f"[{host}]" if ":" in host else host
+    default_port = 443 if parts.scheme == "https" else 80
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port not in (None, default_port) else "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, without a port, names this machine only: localhost, 127.0.0.0/8 or ::1."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host.lower() == "localhost"
+
+
+def _public_url(value: str) -> str:
+    origin = origin_of(value)
+    if origin is None or urlsplit(value).path not in ("", "/") or urlsplit(value).query or urlsplit(value).fragment:
+        raise ValueError("must be an address such as https://id.example.org, without a path")
+    if origin.startswith("http:") and not is_loopback(urlsplit(origin).hostname or ""):
+        raise ValueError("must begin with https:// (http is for loopback names only)")
+    return origin
+
+
+def _origins(value: str) -> list[str]:
+    origins = []
+    for word in _words(value):
+        origin = origin_of(word)
+        if origin is None or origin != word.rstrip("/").lower():
+            raise ValueError(f"must be origins such as https://app.example.org, not {word!r}")
+        origins.append(origin)
+    return origins
+
+
+def _database_url(value: str) -> str:
+    if not re.match(r"(sqlite|postgresql)(\+[a-z0-9_]+)?://", value):
+        raise ValueError("must begin with postgresql+psycopg:// or sqlite://")
+    return re.sub(r"^postgresql://", "postgresql+psycopg://", value)
+
+
+def _redis_url(value: str) -> str:
+    if not re.match(r"(rediss?|unix|rediss?\+sentinel|rediss?\+cluster)://.", value):
+        raise ValueError("must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
+    return value
+
+
+def _accent(value: str) -> str:
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
+        raise ValueError("must be a colour such as #3b5bdb")
+    return value.lower()
+
+
+SETTINGS = [
+    Setting(
+        "MAGICAUTH_MODE",
+        _one_of("production", "development"),
+        "production",
+        "`production` refuses to start with a setting missing or insecure; `development` needs none.",
+    ),
+    Setting("SECRET_KEY", _text, None, "Keys for codes and links are made from it. 32 characters or more."),
+    Setting(
+        "SECRET_KEY_FALLBACKS",
+        _words,
+        [],
+        "Earlier secret keys, comma-separated: codes and links made under them stay good.",
+    ),
+    Setting("PUBLIC_URL", _public_url, None, "Base of mailed links; the Host and Origin that are allowed."),
+    Setting(
+        "DATABASE_URL",
+        _database_url,
+        None,
+        "`postgresql+psycopg://…` or `sqlite:///…`. Development: a file in `instance/`.",
+    ),
+    Setting(
+        "REDIS_URL",
+        _redis_url,
+        None,
+        "`redis://`, `rediss://`, `unix://`, `redis+sentinel://h:p,h:p/name` or `redis+cluster://h:p,h:p`. "
+        "Development: an embedded server in `instance/`.",
+    ),
+    Setting("MAIL_SERVER", _text, None, "Host of the SMTP server. Development without one: the mailbox page."),
+    Setting("MAIL_PORT", _whole(1, 65_535), 25, "Port of the SMTP server."),
+    Setting("MAIL_USE_TLS", _flag, False, "Whether to ask for TLS by STARTTLS; the certificate is checked."),
+    Setting("MAIL_USE_SSL", _flag, False, "Whether to speak TLS from the start; the certificate is checked."),
+    Setting("MAIL_USERNAME", _text, None, "Name to log in to the SMTP server with."),
+    Setting("MAIL_PASSWORD", _text, None, "Password to log in to the SMTP server with."),
+    Setting("MAIL_DEFAULT_SENDER", _text, None, "Sender of letters. Without it: `no-reply@` the host of PUBLIC_URL."),
+    Setting(
+        "MAGICAUTH_MAIL_WORKER",
+        _one_of("embedded", "external"),
+        "embedded",
+        "`embedded`: a worker thread in each web process; `external`: `flask mail worker` sends the letters.",
+    ),
+    Setting(
+        "MAGICAUTH_PASSWORDS",
+        _one_of("required", "optional", "off"),
+        "required",
+        "Whether an account must, may or cannot have a password.",
+    ),
+    Setting("MAGICAUTH_SIGN_UP", _one_of("open", "invite", "closed"), "open", "Who may sign up."),
+    Setting("MAGICAUTH_CODE_DIGITS", _whole(6, 10), 6, "Digits of a mailed code."),
+    Setting("MAGICAUTH_CODE_ATTEMPTS", _whole(1), 5, "Guesses for one challenge."),
+    Setting("MAGICAUTH_SIGN_IN_TTL", _whole(1), 600, "Seconds that a sign-in letter is good."),
+    Setting("MAGICAUTH_SIGN_UP_TTL", _whole(1), DAY, "Seconds that a sign-up link is good."),
+    Setting("MAGICAUTH_RESET_TTL", _whole(1), 3600, "Seconds that a letter for a new password is good."),
+    Setting("MAGICAUTH_RESEND_AFTER", _whole(1), 60, "Seconds between two letters of one challenge."),
+    Setting("MAGICAUTH_SESSION_IDLE", _whole(1), 1800, "Seconds after its last use that a session ends."),
+    Setting("MAGICAUTH_SESSION_ABSOLUTE", _whole(1), 43_200, "Seconds after its sign-in that a session ends."),
+    Setting("MAGICAUTH_REMEMBER_IDLE", _whole(1), 14 * DAY, "The same for `keep me signed in`: after its last use."),
+    Setting("MAGICAUTH_REMEMBER_ABSOLUTE", _whole(1), 30 * DAY, "The same for `keep me signed in`: after sign-in."),
+    Setting("MAGICAUTH_FRESH_FOR", _whole(1), 900, "Seconds that a sign-in counts as fresh."),
+    Setting(
+        "MAGICAUTH_LIMIT_MAILS_PER_ADDRESS",
+        _limit,
+        "5 per hour; 10 per day",
+        "Letters asked for by strangers, for one address.",
+    ),
+    Setting("MAGICAUTH_LIMIT_MAILS_PER_IP", _limit, "20 per hour", "Letters asked for from one client address."),
+    Setting("MAGICAUTH_LIMIT_MAILS_GLOBAL", _limit, "600 per hour", "Letters asked for by all strangers."),
+    Setting(
+        "MAGICAUTH_LIMIT_CODES_PER_ACCOUNT",
+        _limit,
+        "10 per 10 minutes; 20 per hour; 50 per day",
+        "Wrong codes over all challenges of an address.",
+    ),
+    Setting("MAGICAUTH_LIMIT_CODES_PER_IP", _limit, "50 per hour", "Wrong codes from one client address."),
+    Setting("MAGICAUTH_LIMIT_CODES_GLOBAL", _limit, "1000 per 5 minutes", "Wrong codes of everybody."),
+    Setting("MAGICAUTH_LIMIT_PASSWORDS_PER_ACCOUNT", _limit, "10 per 5 minutes", "Wrong passwords for an address."),
+    Setting("MAGICAUTH_LIMIT_PASSWORDS_PER_IP", _limit, "20 per 5 minutes", "Wrong passwords from one client address."),
+    Setting("MAGICAUTH_LIMIT_PASSWORDS_GLOBAL", _limit, "1000 per 5 minutes", "Wrong passwords of everybody."),
+    Setting("MAGICAUTH_TRUSTED_PROXIES", _whole(0, 10), 0, "How many proxies in front may set `X-Forwarded-*`."),
+    Setting(
+        "MAGICAUTH_ALLOWED_ORIGINS",
+        _origins,
+        [],
+        "Origins of a separate, same-site front end that may call the JSON endpoints, comma-separated.",
+    ),
+    Setting("MAGICAUTH_SITE_NAME", _text, "magicauth", "The site's name in titles and letters."),
+    Setting("MAGICAUTH_ACCENT", _accent, None, "Accent colour of the pages, such as `#3b5bdb`."),
+    Setting(
+        "MAGICAUTH_METRICS_TOKEN", _text, None, "Bearer token that opens `/metrics`; without it there is no such page."
+    ),
+]
+
+# What production cannot do without, and why.
+_NEEDED = {
+    "SECRET_KEY": f"codes and links are made from it; it wants {SECRET_KEY_LENGTH} random characters or more",
+    "PUBLIC_URL": "it is the base of every mailed link, such as https://id.example.org",
+    "REDIS_URL": "sessions live there, such as redis://localhost:6379/0",
+    "DATABASE_URL": "accounts live there, such as postgresql+psycopg://user:password@localhost/magicauth",
+    "MAIL_SERVER": "letters leave through it, such as smtp.example.org",
+}
+
+
+def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:
+    """The value of every setting, from `environ` (strings, as in `os.environ`) and the defaults.
+
+    Raises ConfigError with all that is wrong. Development fills what is missing from the folder `instance`.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for setting in SETTINGS:
+        given = environ.get(setting.name)
+        given = None if given is None or given == "" else str(given)
+        default = setting.parse(setting.default) if isinstance(setting.default, str) else setting.default
+        try:
+            values[setting.name] = default if given is None else setting.parse(given)
+        except ValueError as problem:
+            values[setting.name] = default
+            problems.append(f"{setting.name} {problem}.")
+    if values["MAGICAUTH_MODE"] == "production":
+        problems += _production_problems(environ, values)
+    if values["MAIL_USE_TLS"] and values["MAIL_USE_SSL"]:
+        problems.append("MAIL_USE_TLS and MAIL_USE_SSL exclude each other; set one of them.")
+    if problems:
+        raise ConfigError(problems)
+    if values["MAGICAUTH_MODE"] == "development":
+        _fill_for_development(values, instance)
+    values["MAIL_DEFAULT_SENDER"] = values["MAIL_DEFAULT_SENDER"] or _sender(values["PUBLIC_URL"])
+    return values
+
+
+def _production_problems(environ: Mapping[str, Any], values: dict[str, Any]) -> list[str]:
+    problems = [f"{name} is missing: {why}." for name, why in _NEEDED.items() if not environ.get(name)]
+    if values["SECRET_KEY"] and len(values["SECRET_KEY"]) < SECRET_KEY_LENGTH:
+        problems.append(f"SECRET_KEY is too short: it wants {SECRET_KEY_LENGTH} random characters or more.")
+    if any(len(key) < SECRET_KEY_LENGTH for key in values["SECRET_KEY_FALLBACKS"]):
+        problems.append(f"SECRET_KEY_FALLBACKS holds a key shorter than {SECRET_KEY_LENGTH} characters.")
+    return problems
+
+
+def _fill_for_development(values: dict[str, Any], instance: Path) -> None:
+    instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    values["SECRET_KEY"] = values["SECRET_KEY"] or _kept_secret(instance / "secret_key")
+    values["DATABASE_URL"] = values["DATABASE_URL"] or f"sqlite:///{instance / 'magicauth.sqlite3'}"
+
+
+def _kept_secret(path: Path) -> str:
+    # Written aside and linked, so that of several processes that start at once one key wins, whole.
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return path.read_text().strip()
+
+
+def _sender(public_url: str | None) -> str:
+    host = urlsplit(public_url or "http://localhost").hostname or "localhost"
+    return f"no-reply@{host}"

@@ -1,0 +1,102 @@
+"""What magicauth refuses, and how: each refusal is a status, one sentence for people, and the truth for the log."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def N_(message: str) -> str:
+    """Marks a message for translation (gettext's no-op); it is translated where a page shows it."""
+    return message
+
+
+class Refused(Exception):
+    """A request that is refused. `respond` makes it HTML or JSON; `reason` goes to the log and nowhere else."""
+
+    status = 400
+    message = N_("Invalid request.")
+    retry_after: int | None = None
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        errors: Mapping[str, Sequence[str]] | None = None,
+        reason: str = "",
+        **fields: Any,
+    ) -> None:
+        self.message = message or self.message
+        self.errors = {name: list(sentences) for name, sentences in (errors or {}).items()}
+        self.reason = reason
+        self.fields = fields
+        super().__init__(self.message)
+
+
+class Invalid(Refused):
+    """400: what was sent cannot be used; nothing was changed."""
+
+
+class Incorrect(Refused):
+    """401: a password or code that does not match."""
+
+    status = 401
+
+
+class SignInRequired(Refused):
+    """401, or the way to the sign-in page for a browser."""
+
+    status = 401
+    message = N_("Sign in required.")
+
+
+class Denied(Refused):
+    """403: not with this token, account or origin."""
+
+    status = 403
+    message = N_("Access denied.")
+
+
+class FreshSignInRequired(Refused):
+    """403, or the way to `/auth/fresh` for a browser: the sign-in is too old for what was asked."""
+
+    status = 403
+    message = N_("Fresh sign-in required.")
+
+
+class NotFound(Refused):
+    """404: there is no such open question, page or user."""
+
+    status = 404
+    message = N_("Not found.")
+
+
+class TooLarge(Refused):
+    """413: the body is over the limit."""
+
+    status = 413
+    message = N_("The request is too large.")
+
+
+class UnsupportedMediaType(Refused):
+    """415: the body is neither a form nor JSON."""
+
+    status = 415
+    message = N_("Send a form or JSON.")
+
+
+class TooMany(Refused):
+    """429: a budget is spent; `retry_after` seconds until it is not."""
+
+    status = 429
+    message = N_("Too many attempts. Try again later.")
+
+    def __init__(self, retry_after: float, message: str | None = None, *, reason: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.retry_after = max(1, int(-(-retry_after // 1)))
+
+
+class Unavailable(Refused):
+    """503: Redis or the database is away; nothing was lost."""
+
+    status = 503
+    message = N_("Something we depend on is away. Nothing is lost; try again in a moment.")
+    retry_after = 2

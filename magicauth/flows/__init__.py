@@ -1,0 +1,1 @@
+"""Rules without a request: each reads like the policy it implements."""

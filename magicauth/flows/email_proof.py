@@ -1,0 +1,143 @@
+"""The proof that somebody reads the mail of an address: by the code or the link of a letter, whichever comes first."""
+
+import time
+from collections.abc import Callable, Collection
+
+from flask import current_app
+
+from magicauth import challenges, limits, mail
+from magicauth.challenges import Challenge, Purpose
+from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, TooMany
+from magicauth.models import User, parse_email
+from magicauth.pending import Pending
+from magicauth.visitor import Visitor
+
+# Purposes whose letters are answered at /verify and /auth/link.
+PURPOSES: tuple[Purpose, ...] = ("sign_in", "reset", "change_email")
+
+
+def ask(purpose: Purpose, email: str, to: str, user: User | None, visitor: Visitor, next_page: str = "") -> Challenge:
+    """Opens a challenge for the address `to` and queues its letter; for a stranger just the same. Raises TooMany.
+
+    `email` is the canonical address that the letter counts against.
+    """
+    asker = visitor.asker(email)
+    limits.take("mails", asker)
+    challenge = challenges.issue(
+        purpose,
+        to,
+        user_id=user.id.hex if user else "",
+        epoch=user.session_epoch if user else 0,
+        ip=visitor.ip,
+        device=asker.device,
+        browser=visitor.browser,
+        next=next_page,
+    )
+    mail.about_challenge(purpose, challenge, visitor)
+    return challenge
+
+
+def resend(pending: Pending, visitor: Visitor, renew: Callable[[], Challenge]) -> Pending:
+    """Sends the letter of what is under way again: the same code and link, so that no letter already on its way dies;
+    or a new one, by `renew`, if its guesses or its time are over. Raises TooMany."""
+    challenge = challenges.get(pending.challenge_id)
+    if challenge is None or challenge.attempts_left == 0:
+        return pending.asked_again(renew())
+    wait = seconds_to_wait(challenge)
+    if wait > 0:
+        raise TooMany(wait, N_("A letter is on its way. Wait a moment before you ask for another."))
+    asker = visitor.asker(pending.email)
+    limits.take("mails", asker)
+    again, wait_after_all = challenges.resend(challenge)
+    if again is None:
+        # Another press of the button was quicker, or the last guess was.
+        limits.give_back("mails", asker)
+        if wait_after_all:
+            raise TooMany(wait_after_all)
+        return pending.asked_again(renew())
+    mail.about_challenge(challenge.purpose, again, visitor)
+    return pending.asked_again(again)
+
+
+def seconds_to_wait(challenge: Challenge) -> float:
+    """Seconds until its letter may go out again; 0 or less if it may now."""
+    return float(challenge.sent + current_app.config["MAGICAUTH_RESEND_AFTER"] - time.time())
+
+
+def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
+    """The challenge that the typed code answers, ended by it.
+
+    Raises NotFound if none is open, Invalid if nothing was typed, TooMany, or Incorrect with `attempts_left`.
+    """
+    challenge = challenges.get(pending.challenge_id) if pending else None
+    if challenge is None or challenge.attempts_left == 0 or pending is None:
+        raise _none_open("no challenge, expired, used, or guesses spent")
+    code = typed.replace(" ", "").replace("-", "")
+    if not code:
+        raise Invalid(N_("OTP required."), errors={"OTP": [N_("OTP required.")]})
+    asker = visitor.asker(pending.email)
+    limits.take("codes", asker)
+    right, left = challenges.attempt(challenge, code)
+    if left < 0:
+        limits.give_back("codes", asker)
+        raise _none_open("guesses spent or answered meanwhile")
+    if not right:
+        raise Incorrect(N_("Incorrect OTP"), reason="wrong code", attempts_left=left)
+    limits.give_back("codes", asker)
+    if not challenges.redeem(challenge):
+        raise _none_open("answered meanwhile")
+    _settle(challenge)
+    return challenge
+
+
+def by_link(token: str, here: str, typed_email: str, purposes: Collection[Purpose] = PURPOSES) -> Challenge:
+    """The challenge that the link answers, ended by it. `here` is the id of the challenge that this browser asked for;
+    a browser that did not ask names the address.
+
+    Raises Denied. An address that is mistyped costs one of a few tries and leaves the link good.
+    """
+    challenge = look_at_link(token, purposes)
+    if challenge.id != here and not challenges.attempt_address(challenge, _canonical(typed_email)):
+        raise Denied(
+            reason="another address typed at the link",
+            errors={"email": [N_("This is not the address the letter went to.")]},
+        )
+    if not challenges.redeem(challenge):
+        raise Denied(reason="answered meanwhile")
+    _settle(challenge)
+    return challenge
+
+
+def look_at_link(token: str, purposes: Collection[Purpose] = PURPOSES) -> Challenge:
+    """The challenge that the link would answer. Changes nothing. Raises Invalid without a token, or Denied."""
+    if not token:
+        raise Invalid(N_("Token required."))
+    challenge = challenges.open_link(token, purposes)
+    if challenge is None or (not challenge.user_id and challenge.purpose != "sign_up"):
+        raise Denied(reason="link unknown, used or expired")
+    return challenge
+
+
+def user_of(challenge: Challenge) -> User:
+    """The user whom an answered challenge is about. Raises NotFound if the account changed since it was issued."""
+    user = User.by_id(challenge.user_id)
+    if user is None or user.disabled or user.session_epoch != challenge.epoch:
+        raise _none_open("account gone, disabled or changed since")
+    return user
+
+
+def _settle(challenge: Challenge) -> None:
+    # Letters that were answered cost nobody anything: an office behind one address is not locked out.
+    asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
+    limits.give_back("mails", asked, challenge.sends)
+
+
+def _canonical(typed: str) -> str:
+    try:
+        return parse_email(typed)[0]
+    except Invalid:
+        return ""
+
+
+def _none_open(reason: str) -> NotFound:
+    return NotFound(N_("OTP not found"), reason=reason)

@@ -1,0 +1,115 @@
+"""Signing in: proofs are collected, in any order, until nothing is missing."""
+
+from dataclasses import replace
+
+from flask import current_app
+
+from magicauth import challenges, limits, passwords
+from magicauth.challenges import Challenge
+from magicauth.errors import N_, Incorrect, NotFound
+from magicauth.extensions import db
+from magicauth.flows import email_proof
+from magicauth.flows.proofs import Proof, missing
+from magicauth.models import User, parse_email
+from magicauth.pending import Pending
+from magicauth.visitor import Visitor
+
+
+def start(
+    typed_email: str, password: str, visitor: Visitor, under_way: Pending | None, *, next_page: str, remember: bool
+) -> Pending:
+    """Begins a sign-in: checks the password if there is one, then sends the letter.
+
+    The same steps, commands and answers for an address without an account. Raises Invalid, Incorrect or TooMany.
+    """
+    email, typed = parse_email(typed_email)
+    asks_password = current_app.config["MAGICAUTH_PASSWORDS"] != "off" and password != ""
+    user = _check_password(email, password, visitor) if asks_password else _account(email)
+    pending = _kept(under_way, email, visitor, user)
+    if pending is None:
+        challenge = email_proof.ask("sign_in", email, user.email if user else typed, user, visitor, next_page)
+        pending = Pending.asking(challenge, email)
+    pending = replace(pending, next=next_page or pending.next, remember=remember)
+    return pending.showing("password", user.id.hex, user.session_epoch) if user and asks_password else pending
+
+
+def resend(pending: Pending, visitor: Visitor) -> Pending:
+    """Sends the letter of a sign-in again. Raises TooMany."""
+
+    def anew() -> Challenge:
+        user = _account(pending.email)
+        to = user.email if user else pending.email
+        return email_proof.ask("sign_in", pending.email, to, user, visitor, pending.next)
+
+    return email_proof.resend(pending, visitor, anew)
+
+
+def email_proven(challenge: Challenge, under_way: Pending | None) -> Pending:
+    """The sign-in that goes on in this browser after its challenge was answered here. Raises NotFound."""
+    user = email_proof.user_of(challenge)
+    if under_way is None or under_way.challenge_id != challenge.id:
+        # A browser that did not ask: what the other one has shown, and its wish to be remembered, stay there.
+        under_way = Pending.asking(challenge, user.canonical_email, next=challenge.next)
+    return under_way.showing("email", user.id.hex, user.session_epoch)
+
+
+def prove_password(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
+    """The second step of a sign-in that began with the e-mail. Raises NotFound, Incorrect or TooMany."""
+    user, wanted = next_step(pending)
+    if pending is None or wanted != "password":
+        raise NotFound(N_("Sign-in not found."), reason="the e-mail is not proven")
+    asker = visitor.asker(user.canonical_email)
+    limits.take("passwords", asker)
+    if not passwords.verify(user.password_hash, password):
+        raise Incorrect(N_("Password is incorrect."), errors={"password": [N_("Password is incorrect.")]})
+    limits.give_back("passwords", asker)
+    _rehash(user, password)
+    return pending.showing("password", user.id.hex, user.session_epoch)
+
+
+def next_step(pending: Pending | None) -> tuple[User, Proof | None]:
+    """Whose sign-in it is, and which proof it still wants. Raises NotFound if nothing was proven, or not of the account
+    as it is now."""
+    user = User.by_id(pending.user_id) if pending and pending.user_id else None
+    if user is None or pending is None or user.disabled or user.session_epoch != pending.epoch:
+        raise NotFound(N_("Sign-in not found."), reason="nothing proven, or the account changed since")
+    return user, missing(user.has_password, pending.proofs)
+
+
+def finished(user: User, visitor: Visitor) -> None:
+    """A finished sign-in forgets the account's own failures; nothing else does."""
+    limits.clear(visitor.asker(user.canonical_email))
+
+
+def _account(email: str) -> User | None:
+    user = User.by_email(email)
+    return user if user is not None and not user.disabled else None
+
+
+def _check_password(email: str, password: str, visitor: Visitor) -> User:
+    asker = visitor.asker(email)
+    limits.take("passwords", asker)
+    user = _account(email)
+    if not passwords.verify(user.password_hash if user else None, password) or user is None:
+        raise Incorrect(N_("Email or password is incorrect."))
+    limits.give_back("passwords", asker)
+    _rehash(user, password)
+    return user
+
+
+def _rehash(user: User, password: str) -> None:
+    if user.password_hash and passwords.needs_rehash(user.password_hash):
+        user.password_hash = passwords.hash_password(password)
+        db.session.commit()
+
+
+def _kept(under_way: Pending | None, email: str, visitor: Visitor, user: User | None) -> Pending | None:
+    """The sign-in for the same address that is open in this browser already: it goes on, with the same code."""
+    if under_way is None or under_way.purpose != "sign_in" or under_way.email != email:
+        return None
+    challenge = challenges.get(under_way.challenge_id)
+    if challenge is None or challenge.attempts_left == 0 or challenge.epoch != (user.session_epoch if user else 0):
+        return None
+    if email_proof.seconds_to_wait(challenge) > 0:
+        return under_way
+    return resend(under_way, visitor)

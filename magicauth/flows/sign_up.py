@@ -1,0 +1,120 @@
+"""Signing up: an address is asked for, its link opened, the rest filled in; the account stands, signed in."""
+
+import re
+import unicodedata
+
+from flask import current_app
+from sqlalchemy.exc import IntegrityError
+
+from magicauth import challenges, limits, passwords
+from magicauth.challenges import Challenge
+from magicauth.errors import N_, Denied, Invalid
+from magicauth.extensions import db
+from magicauth.flows import email_proof
+from magicauth.models import User, parse_email
+from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH
+from magicauth.visitor import Visitor
+
+_PHONE = re.compile(r"\+?[0-9][0-9 ()./-]*")
+
+
+def start(typed_email: str, visitor: Visitor) -> None:
+    """Mails the link; the owner of an account gets one that signs in. Raises Denied, Invalid or TooMany."""
+    require_open()
+    email, typed = parse_email(typed_email)
+    user = User.by_email(email)
+    email_proof.ask("sign_up", email, user.email if user else typed, user, visitor)
+
+
+def require_open() -> None:
+    """Raises Denied where not everybody may sign up."""
+    policy = current_app.config["MAGICAUTH_SIGN_UP"]
+    if policy == "closed":
+        raise Denied(N_("Sign-up is closed."))
+    if policy == "invite":
+        raise Denied(N_("Sign-up is by invitation."))
+
+
+def invitation(token: str) -> Challenge:
+    """The open sign-up of a link. Changes nothing. Raises Invalid without a token or for a taken address, or Denied."""
+    challenge = email_proof.look_at_link(token, ["sign_up"])
+    if challenge.user_id:
+        raise Denied(reason="link of a sign-up that its address's account asked for")
+    if User.by_email(challenge.email.lower()) is not None:
+        raise _taken()
+    return challenge
+
+
+def finish(token: str, name: str, password: str, phone: str, typed_email: str) -> User:
+    """Makes the account. A form with mistakes keeps the link good. Raises Invalid or Denied."""
+    challenge = invitation(token)
+    email, typed = parse_email(challenge.email)
+    if typed_email and _canonical(typed_email) != email:
+        raise Denied(reason="another address than the link's")
+    name, phone, errors = clean_profile(name, phone)
+    if weak := _password_errors(password, email, name):
+        errors["password"] = weak
+    if errors:
+        raise Invalid(errors=errors)
+    user = User(canonical_email=email, email=typed, name=name, phone=phone or None, password_hash=_hash(password))
+    db.session.add(user)
+    try:
+        # The unique address decides between parallel posts of one link; the link ends only when the account stands, so
+        # that a database that is away burns none.
+        db.session.commit()
+    except IntegrityError:
+        db.session.rollback()
+        raise _taken() from None
+    challenges.redeem(challenge)
+    limits.give_back("mails", limits.Asker(email, challenge.ip, challenge.device), challenge.sends)
+    return user
+
+
+def clean_profile(name: str, phone: str) -> tuple[str, str, dict[str, list[str]]]:
+    """Name and phone without surrounding space, and what is wrong with them by field."""
+    name, phone, errors = unicodedata.normalize("NFC", name.strip()), phone.strip(), {}
+    if not name:
+        errors["name"] = [N_("Name required.")]
+    elif len(name) > NAME_LENGTH:
+        errors["name"] = [N_("Use at most 100 characters.")]
+    elif not _printable(name):
+        errors["name"] = [N_("The name holds a character that cannot be used.")]
+    if phone and (len(phone) > PHONE_LENGTH or not _PHONE.fullmatch(phone)):
+        errors["phone"] = [N_("Phone is invalid.")]
+    return name, phone, errors
+
+
+def _password_errors(password: str, email: str, name: str) -> list[str]:
+    policy = current_app.config["MAGICAUTH_PASSWORDS"]
+    if policy == "off" or (policy == "optional" and not password):
+        return []
+    if not password:
+        return [N_("Password required.")]
+    return passwords.weaknesses(password, (email, name, current_app.config["MAGICAUTH_SITE_NAME"]))
+
+
+def _hash(password: str) -> str | None:
+    return (
+        passwords.hash_password(password) if password and current_app.config["MAGICAUTH_PASSWORDS"] != "off" else None
+    )
+
+
+def _printable(text: str) -> bool:
+    # Letters of every script and joiners between them, but no control characters and no marks that turn the reading
+    # direction of the text around them.
+    return all(
+        unicodedata.category(character) not in ("Cc", "Cs", "Co", "Cn", "Zl", "Zp")
+        and character not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+        for character in text
+    )
+
+
+def _canonical(typed: str) -> str:
+    try:
+        return parse_email(typed)[0]
+    except Invalid:
+        return ""
+
+
+def _taken() -> Invalid:
+    return Invalid(N_("Email already in use."))

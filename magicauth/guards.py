@@ -1,0 +1,211 @@
+"""Who is signed in, and the guards of pages: this file is all there is to it."""
+
+import functools
+import time
+import uuid
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Any, ParamSpec, TypeVar, cast
+
+from flask import after_this_request, current_app, g, session
+from werkzeug.local import LocalProxy
+
+from magicauth import sessions, visitor
+from magicauth.errors import Denied, FreshSignInRequired, SignInRequired
+from magicauth.models import User
+from magicauth.pending import Pending
+from magicauth.sessions import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CurrentUser:
+    """The user who is signed in. What the session holds costs no SQL; any other attribute loads the row, once."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.id: str = str(uuid.UUID(data["user_id"]))
+        self.name: str = data["name"]
+        self.email: str = data["email"]
+        self.phone: str | None = data["phone"]
+        self.is_admin: bool = data["admin"]
+        self.language: str | None = data["language"]
+        self.created_at = _moment(data["joined"])
+        self.updated_at = _moment(data["updated"])
+        self._user_id: str = data["user_id"]
+
+    @functools.cached_property
+    def row(self) -> User:
+        """The row of the database. Raises SignInRequired if the account is gone."""
+        row = User.by_id(self._user_id)
+        if row is None or row.disabled:
+            raise SignInRequired(reason="account gone or disabled")
+        return row
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "row":
+            raise AttributeError(name)
+        return getattr(self.row, name)
+
+
+def login_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Lets only those in who are signed in; a browser comes back after signing in. Raises SignInRequired."""
+
+    @functools.wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _signed_in() is None:
+            raise SignInRequired
+        return view(*args, **kwargs)
+
+    guarded.guard = "login_required"  # type: ignore[attr-defined]
+    return guarded
+
+
+def fresh_sign_in_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Lets only those in who signed in, or said again who they are, within MAGICAUTH_FRESH_FOR seconds."""
+
+    @functools.wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _signed_in() is None:
+            raise SignInRequired
+        if time.time() - session["auth_time"] > current_app.config["MAGICAUTH_FRESH_FOR"]:
+            raise FreshSignInRequired
+        return view(*args, **kwargs)
+
+    guarded.guard = "fresh_sign_in_required"  # type: ignore[attr-defined]
+    return guarded
+
+
+def admin_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Lets only administrators in, by what the database says now. Raises SignInRequired or Denied."""
+
+    @functools.wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        user = _signed_in()
+        if user is None:
+            raise SignInRequired
+        if not user.row.is_admin:
+            raise Denied(reason="not an administrator")
+        return view(*args, **kwargs)
+
+    guarded.guard = "admin_required"  # type: ignore[attr-defined]
+    return guarded
+
+
+def start_session(user: User, proofs: Collection[str], *, remember: bool = False) -> None:
+    """Signs this browser in as `user`, under a new session id; a session that was open here ends."""
+    here, now = visitor.visitor(), int(time.time())
+    session.clear()
+    session.update(_facts(user))
+    session.update(
+        user_id=user.id.hex,
+        epoch=user.session_epoch,
+        amr=sorted(proofs),
+        auth_time=now,
+        created=now,
+        seen=now,
+        remember=remember,
+        browser=here.browser,
+        ip=here.ip,
+    )
+    this_session().renew()
+    g.current_user = CurrentUser(this_session().data)
+    email = user.canonical_email
+
+    @after_this_request
+    def remember_device(response: Any) -> Any:
+        visitor.remember_device(response, email)
+        return response
+
+
+def freshen(proof: str) -> None:
+    """Makes the sign-in fresh again, under a new session id."""
+    session["auth_time"] = int(time.time())
+    session["amr"] = sorted({*session["amr"], proof})
+    this_session().renew()
+
+
+def refresh_facts(user: User) -> None:
+    """Brings what the session shows of its user up to date, after it changed."""
+    session.update(_facts(user), epoch=user.session_epoch)
+    g.pop("current_user", None)
+
+
+def end_session() -> None:
+    """Signs this browser out: its session is destroyed on the server."""
+    session.clear()
+    g.current_user = None
+
+
+def chosen_language() -> str | None:
+    """The language that the account of this session has chosen; asks nobody for a visitor without one."""
+    language: str | None = session.get("language") if this_session().has_cookie else None
+    return language
+
+
+def pending() -> Pending | None:
+    """The sign-in, or other proof of an address, that is under way in this browser."""
+    stored = session.get("pending")
+    if stored is None or stored["until"] < time.time():
+        return None
+    return Pending.load(stored)
+
+
+def keep_pending(under_way: Pending, *, risen: bool = False) -> None:
+    """Keeps what is under way; under a new session id where it has risen in what it proves."""
+    session["pending"] = under_way.dump()
+    if risen:
+        this_session().renew()
+
+
+def drop_pending() -> None:
+    """Forgets what is under way."""
+    session.pop("pending", None)
+
+
+def this_session() -> Session:
+    """The session of the current request, as what it is."""
+    return cast(Session, session)
+
+
+def _signed_in() -> CurrentUser | None:
+    if "current_user" not in g:
+        g.current_user = CurrentUser(this_session().data) if "user_id" in session and _still_good() else None
+    user: CurrentUser | None = g.current_user
+    return user
+
+
+def _still_good() -> bool:
+    # Redis may have lost the deletion of a session in a failover; the database has not forgotten the epoch.
+    if not sessions.is_due_to_slide(this_session().data):
+        return True
+    user = User.by_id(session["user_id"])
+    if user is None or user.disabled or user.session_epoch != session["epoch"]:
+        session.clear()
+        return False
+    session.update(_facts(user), seen=int(time.time()))
+    return True
+
+
+def _facts(user: User) -> dict[str, Any]:
+    """What pages show of a user without SQL."""
+    return {
+        "name": user.name,
+        "email": user.email,
+        "phone": user.phone,
+        "admin": user.is_admin,
+        "language": user.language,
+        "joined": _microseconds(user.created_at),
+        "updated": _microseconds(user.updated_at),
+    }
+
+
+def _microseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000_000)
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+
+
+current_user: CurrentUser = LocalProxy(_signed_in)  # type: ignore[assignment]

@@ -1,0 +1,42 @@
+"""Which hosts and origins are ours: PUBLIC_URL's, or in development any loopback name and port."""
+
+from urllib.parse import urlsplit
+
+from flask import Flask, current_app, request
+
+from magicauth.config import is_loopback, origin_of
+from magicauth.errors import Refused
+
+# Asked by machines that know the process by its address.
+_ANY_HOST = ("/healthz", "/readyz", "/metrics")
+
+
+def init_app(app: Flask) -> None:
+    """Refuses requests to foreign hosts, before anything else looks at them."""
+    app.before_request(require_own_host)
+
+
+def require_own_host() -> None:
+    """A page of ours under another's name can be framed, cached and linked as theirs (400)."""
+    if not is_ours(origin_of(f"{request.scheme}://{request.environ.get('HTTP_HOST', '')}"), by_host=True) and (
+        request.path not in _ANY_HOST
+    ):
+        raise Refused("Host not allowed.", reason="foreign host")
+
+
+def is_ours(origin: str | None, *, by_host: bool = False) -> bool:
+    """Whether `origin` is this deployment's. `by_host` leaves the scheme out: a proxy may end TLS and not say so."""
+    public_url = current_app.config["PUBLIC_URL"]
+    if origin is None:
+        return False
+    if public_url is None:
+        return is_loopback(urlsplit(origin).hostname or "")
+    if by_host:
+        return _host(origin) == _host(public_url)
+    return bool(origin == public_url)
+
+
+def _host(origin: str) -> tuple[str, int | None]:
+    parts = urlsplit(origin)
+    port = parts.port if parts.port not in (80, 443) else None
+    return (parts.hostname or "").lower(), port

@@ -1,0 +1,108 @@
+"""Budgets for letters, codes and passwords, in Redis: taken before the work, given back when it turns out right.
+
+They degrade and do not lock: a browser known to an account (see device.py) draws on budgets of its own, so that
+whoever guesses at somebody's address spends only what strangers have.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Literal
+
+from flask import current_app
+from limits import RateLimitItem
+
+from magicauth.errors import TooMany
+from magicauth.extensions import Script, keyring, redis
+from magicauth.models import canonical_for_counting
+
+Kind = Literal["mails", "codes", "passwords"]
+_PER: dict[Kind, str] = {"mails": "ADDRESS", "codes": "ACCOUNT", "passwords": "ACCOUNT"}
+
+# All counters or none, so that a request that is refused for one budget does not eat another, and so that parallel
+# requests cannot all see the last free place. Every counter shares one hash slot: a step over several is atomic on a
+# Cluster too, at the price of one shard that serves them all.
+_take = Script("""
+local wait = 0
+for i, key in ipairs(KEYS) do
+  if tonumber(redis.call('GET', key) or '0') >= tonumber(ARGV[i]) then
+    wait = math.max(wait, redis.call('PTTL', key))
+  end
+end
+if wait > 0 then return wait end
+for i, key in ipairs(KEYS) do
+  if redis.call('INCR', key) == 1 then redis.call('EXPIRE', key, ARGV[#KEYS + i]) end
+end
+return 0
+""")
+# A counter that has expired meanwhile is not made anew below zero.
+_give_back = Script("""
+for _, key in ipairs(KEYS) do
+  local count = tonumber(redis.call('GET', key) or '0')
+  if count > 0 then redis.call('DECRBY', key, math.min(count, tonumber(ARGV[1]))) end
+end
+""")
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks, as far as budgets go: the canonical address asked about, the client's IP, and the id of the browser
+    if it is known to that account (else "")."""
+
+    email: str
+    ip: str
+    device: str = ""
+
+
+def take(kind: Kind, asker: Asker) -> None:
+    """Takes one place of each budget of `kind`. Raises TooMany, having taken none, if one of them is spent."""
+    counters = _counters(kind, asker)
+    keys = [key for key, _ in counters]
+    arguments = [item.amount for _, item in counters] + [item.get_expiry() for _, item in counters]
+    wait_ms = int(_take(keys, *arguments))
+    if wait_ms > 0:
+        raise TooMany(wait_ms / 1000, reason=f"{kind} budget spent")
+
+
+def give_back(kind: Kind, asker: Asker, places: int = 1) -> None:
+    """Gives back places that were taken for work that turned out right."""
+    keys = [key for key, _ in _counters(kind, asker)]
+    _give_back(keys, places)
+
+
+def clear(asker: Asker) -> None:
+    """Forgets the failures of the address, or of the browser known to it, after a finished sign-in; no others."""
+    redis().delete(*(key for kind in _PER for key, _ in _own_counters(kind, asker)))
+
+
+def network(ip: str) -> str:
+    """What is counted as one client: an IPv4 address, or the /64 that one IPv6 subscriber has."""
+    try:
+        address = ipaddress.ip_address(ip.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _counters(kind: Kind, asker: Asker) -> list[tuple[str, RateLimitItem]]:
+    if asker.device:
+        return _own_counters(kind, asker)
+    config = current_app.config
+    return [
+        *_own_counters(kind, asker),
+        *_keyed(kind, f"ip:{network(asker.ip)}", config[f"MAGICAUTH_LIMIT_{kind.upper()}_PER_IP"]),
+        *_keyed(kind, "global:all", config[f"MAGICAUTH_LIMIT_{kind.upper()}_GLOBAL"]),
+    ]
+
+
+def _own_counters(kind: Kind, asker: Asker) -> list[tuple[str, RateLimitItem]]:
+    account = keyring().tag("limit", canonical_for_counting(asker.email))
+    who = f"device:{asker.device}:{account}" if asker.device else f"account:{account}"
+    return _keyed(kind, who, current_app.config[f"MAGICAUTH_LIMIT_{kind.upper()}_PER_{_PER[kind]}"])
+
+
+def _keyed(kind: Kind, who: str, items: list[RateLimitItem]) -> list[tuple[str, RateLimitItem]]:
+    return [(f"magicauth:{{limits}}:{kind}:{who}:{item.amount}/{item.get_expiry()}", item) for item in items]

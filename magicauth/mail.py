@@ -1,0 +1,186 @@
+"""The letters: one function for each says what is in it; codes and links are derived here, when it is written."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parseaddr
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+import flask_mail
+from flask import current_app, render_template
+from flask_babel import force_locale
+
+from magicauth import challenges, outbox
+from magicauth.challenges import Challenge
+from magicauth.extensions import keyring, redis
+from magicauth.models import User
+from magicauth.outbox import Job
+from magicauth.visitor import Visitor
+
+_NO_ACCOUNT_ONCE_IN = 86_400
+
+
+def about_challenge(letter: str, challenge: Challenge, visitor: Visitor) -> None:
+    """Queues the letter that carries the challenge's code or link."""
+    job = Job(letter, challenge.id, challenge.sends, context=_asked(visitor))
+    outbox.put(job, challenges.ttl(challenge.purpose))
+
+
+def about_account(letter: str, to: str, visitor: Visitor, **context: Any) -> None:
+    """Queues news about an account for its owner."""
+    outbox.put(Job(letter, to=to, context=_asked(visitor) | context))
+
+
+def write(job: Job) -> flask_mail.Message | None:
+    """The message of a queued letter, or None if it is not to be sent (any more)."""
+    return _LETTERS[job.letter](job)
+
+
+def sign_in(job: Job) -> flask_mail.Message | None:
+    """The code and the link; or for a stranger that there is no account, and how to make one."""
+    challenge = challenges.get(job.challenge_id)
+    if challenge is None:
+        return None
+    if challenge.user_id:
+        return _answerable("sign_in", job, challenge)
+    if User.by_email(challenge.email.lower()) is not None:
+        return _letter("disabled_account", job, challenge.email)
+    if current_app.config["MAGICAUTH_SIGN_UP"] == "open":
+        follow_up = challenges.issue("sign_up", challenge.email, following=challenge, browser=challenge.browser)
+        return _answerable("no_account", job, follow_up)
+    # What cannot lead anywhere is said once a day, so that nobody can fill an inbox with it.
+    told = f"magicauth:told-no-account:{keyring().tag('told', challenge.email.lower())}"
+    if (
+        redis().set(told, job.challenge_id, nx=True, ex=_NO_ACCOUNT_ONCE_IN)
+        or redis().get(told) == job.challenge_id.encode()
+    ):
+        return _letter("no_account", job, challenge.email, link=None)
+    return None
+
+
+def sign_up(job: Job) -> flask_mail.Message | None:
+    """The link that finishes signing up; or for the owner of an account, one that signs in to it."""
+    challenge = challenges.get(job.challenge_id)
+    if challenge is None:
+        return None
+    if not challenge.user_id:
+        return _answerable("sign_up", job, challenge)
+    user = User.by_id(challenge.user_id)
+    if user is None or user.disabled:
+        return _letter("disabled_account", job, challenge.email)
+    follow_up = challenges.issue(
+        "sign_in",
+        user.email,
+        following=challenge,
+        user_id=user.id.hex,
+        epoch=user.session_epoch,
+        browser=challenge.browser,
+    )
+    return _answerable("has_account", job, follow_up)
+
+
+def invitation(job: Job) -> flask_mail.Message | None:
+    """An operator's invitation, with the link that finishes signing up."""
+    challenge = challenges.get(job.challenge_id)
+    return _answerable("invitation", job, challenge) if challenge else None
+
+
+def reset(job: Job) -> flask_mail.Message | None:
+    """The code and link for a new password; nothing that leads anywhere for a stranger."""
+    challenge = challenges.get(job.challenge_id)
+    if challenge is None:
+        return None
+    return _answerable("reset", job, challenge) if challenge.user_id else sign_in(job)
+
+
+def test(job: Job) -> flask_mail.Message | None:
+    """What `flask mail send-test` sends."""
+    return _letter("test", job, job.to)
+
+
+_LETTERS: dict[str, Callable[[Job], flask_mail.Message | None]] = {
+    letter.__name__: letter for letter in (sign_in, sign_up, invitation, reset, test)
+}
+
+
+def _answerable(template: str, job: Job, challenge: Challenge) -> flask_mail.Message:
+    path = "/users/signup" if challenge.purpose == "sign_up" else "/auth/link"
+    life = challenges.ttl(challenge.purpose)
+    return _letter(
+        template,
+        job,
+        challenge.email,
+        link=f"{job.context['base_url']}{path}?token={challenge.token}",
+        code_grouped=grouped(challenge.code),
+        minutes=max(1, round(life / 60)),
+        hours=max(1, round(life / 3600)),
+    )
+
+
+def grouped(code: str) -> str:
+    """A code as people read it: in groups of three, or of four or five where that leaves none over."""
+    size = {8: 4, 10: 5}.get(len(code), 3)
+    return " ".join(code[start : start + size] for start in range(0, len(code), size))
+
+
+def _letter(template: str, job: Job, to: str, **context: Any) -> flask_mail.Message:
+    config, asked = current_app.config, job.context
+    language = asked.get("language") or "en"
+    context = {
+        "site_name": config["MAGICAUTH_SITE_NAME"],
+        "public_url": asked.get("base_url", ""),
+        "email": to,
+        "asked": SimpleNamespace(
+            at=datetime.fromtimestamp(asked["at"], UTC), browser=asked.get("browser", ""), place=asked.get("ip", "")
+        ),
+        "lang": language,
+        "dir": "rtl" if language in RIGHT_TO_LEFT else "ltr",
+        "not_me_url": None,
+        **context,
+    }
+    with force_locale(language):
+        subject = render_template(f"mail/{template}.subject.txt", **context)
+        body = render_template(f"mail/{template}.txt", **context)
+        html = render_template(f"mail/{template}.html", **context)
+    message = flask_mail.Message(
+        # One line, whatever a name holds: a line break would begin a header of somebody else's choice.
+        subject=" ".join(subject.split()),
+        recipients=[to],
+        body=body,
+        html=html,
+        sender=(config["MAGICAUTH_SITE_NAME"], config["MAIL_DEFAULT_SENDER"])
+        if not parseaddr(config["MAIL_DEFAULT_SENDER"])[0]
+        else config["MAIL_DEFAULT_SENDER"],
+        date=time.time(),
+        extra_headers={"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"},
+    )
+    message.msgId = _message_id(job, config["MAIL_DEFAULT_SENDER"])
+    return message
+
+
+# Languages that are written from right to left.
+RIGHT_TO_LEFT = ("ar",)
+
+
+def _message_id(job: Job, sender: str) -> str:
+    # The same for a letter that goes out twice because its worker was killed, so that mail programs show it once.
+    domain = parseaddr(sender)[1].rpartition("@")[2] or "localhost"
+    parts = (job.letter, job.challenge_id, str(job.send), job.to, str(job.context["at"]))
+    return f"<{keyring().tag('message-id', *parts)}@{domain}>"
+
+
+def _asked(visitor: Visitor) -> dict[str, Any]:
+    return {
+        "at": round(time.time(), 3),
+        "browser": visitor.browser,
+        "ip": visitor.ip,
+        "base_url": visitor.base_url,
+        "language": visitor.language,
+    }
+
+
+def public_host(base_url: str) -> str:
+    """The host that letters come from."""
+    return urlsplit(base_url).hostname or "localhost"

@@ -1,0 +1,269 @@
+"""The queue of letters: dramatiq on our Redis, and the worker that hands them to the mail server.
+
+A job holds the letter's name, the challenge's id and plain context, and no secret: the worker derives the code when it
+writes the letter. At least once: a letter whose worker was killed is taken up by another within about ten seconds.
+"""
+
+import json
+import logging
+import smtplib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import dramatiq
+import flask_mail
+from dramatiq.brokers import redis as dramatiq_redis
+from dramatiq.middleware import AgeLimit, Retries
+from flask import Flask, current_app
+
+from magicauth import challenges
+from magicauth.extensions import MailConnection, redis
+
+# One hash slot for the whole queue, as its scripts need on a Cluster.
+NAMESPACE = "{magicauth-mail}"
+QUEUE = "letters"
+# A letter without a challenge is news for a day, and then no more.
+LETTER_LIFE = 86_400
+OLD_AFTER = 60
+
+_WORKER_THREADS = 2
+_POLL_MS = 250
+# A worker that was silent for this long is dead, and its letters are handed out again.
+_HEARTBEAT_MS = 10_000
+_DEAD_LETTER_MS = 3 * LETTER_LIFE * 1000
+# Commands in a million that look for dead workers.
+_MAINTENANCE_CHANCE = 200_000
+# Mail servers close connections that say nothing; ours does so first.
+_CONNECTION_IDLE = 5.0
+_STATE_KEY = "magicauth:mail:state"
+
+log = logging.getLogger("magicauth.mail")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A letter to be written: its name, the challenge whose code or link it carries and the how-manieth letter of that
+    challenge it is, or else the address; and what it may say (plain values, no secrets)."""
+
+    letter: str
+    challenge_id: str = ""
+    send: int = 1
+    to: str = ""
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+class _Broker(dramatiq_redis.RedisBroker):
+    """dramatiq's broker, but its maintenance asks after the two lists it means instead of `KEYS`: with a million
+    sessions beside them, that stopped Redis for half a second whenever a web process had been silent for ten."""
+
+    _KEYS = b'redis.call("keys", dead_worker_acks .. "*")'
+    _TWO_LISTS = b"""(redis.call("exists", dead_worker_acks .. "." .. queue_canonical_name,
+      dead_worker_acks .. "." .. queue_canonical_name .. ".DQ") > 0 and {1} or {})"""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        script = dramatiq_redis._scripts["dispatch"]
+        if self._KEYS not in script:
+            raise RuntimeError("dramatiq's Redis script is not the one this was written for")
+        self.scripts["dispatch"] = self.client.register_script(script.replace(self._KEYS, self._TWO_LISTS))
+
+
+Write = Callable[[Job], flask_mail.Message | None]
+Deliver = Callable[[flask_mail.Message], None]
+
+
+class Outbox:
+    """An app's queue and its worker."""
+
+    def __init__(self, app: Flask, write: Write, deliver: Deliver) -> None:
+        self.app = app
+        self.write = write
+        self.deliver = deliver
+        self.broker = _Broker(
+            client=app.extensions["magicauth-redis"],
+            namespace=NAMESPACE,
+            middleware=[AgeLimit(), Retries(min_backoff=1000, max_backoff=30_000, retry_when=_worth_a_retry)],
+            heartbeat_timeout=_HEARTBEAT_MS,
+            maintenance_chance=_MAINTENANCE_CHANCE,
+            dead_message_ttl=_DEAD_LETTER_MS,
+        )
+        self.actor = dramatiq.Actor(
+            self._send, broker=self.broker, actor_name="send", queue_name=QUEUE, priority=0, options={}
+        )
+        self._worker: dramatiq.Worker | None = None
+        self._lock = threading.Lock()
+
+    def put(self, job: Job, life: int = LETTER_LIFE) -> None:
+        """Queues a letter that is worth sending for `life` seconds. Raises RedisError."""
+        self.actor.send_with_options(args=(asdict(job),), max_age=life * 1000)
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether the worker of this process runs."""
+        return self._worker is not None
+
+    def start_worker(self) -> None:
+        """Starts the worker of this process, once. After the fork: threads do not survive one."""
+        with self._lock:
+            if self._worker is None:
+                self._worker = dramatiq.Worker(
+                    self.broker, worker_threads=_WORKER_THREADS, worker_timeout=_POLL_MS, queues={QUEUE}
+                )
+                self._worker.start()
+
+    def stop_worker(self, timeout: float = 15.0) -> None:
+        """Lets the worker finish the letter in its hand and stops it."""
+        with self._lock:
+            if self._worker is not None:
+                self._worker.stop(timeout=int(timeout * 1000))
+                self._worker = None
+
+    def _send(self, stored: dict[str, Any]) -> None:
+        job = Job(**stored)
+        with self.app.app_context():
+            challenge = challenges.get(job.challenge_id) if job.challenge_id else None
+            if job.challenge_id and challenge is None:
+                log.info("letter dropped: its challenge is over", extra={"letter": job.letter})
+                return
+            try:
+                message = self.write(job)
+                if message is not None:
+                    self.deliver(message)
+            except Exception as error:
+                _note("failed", f"{type(error).__name__}")
+                log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter})
+                raise
+            _note("ok")
+            if challenge is not None:
+                challenges.handed_over(challenge, job.send)
+
+
+def start_with_first_request(app: Flask) -> Callable[..., Any]:
+    """The app's WSGI callable; its first request starts the embedded worker of this process, whatever the server is."""
+    serve = app.wsgi_app
+    if app.config["MAGICAUTH_MAIL_WORKER"] != "embedded":
+        return serve
+
+    def wsgi_app(environ: Any, start_response: Any) -> Any:
+        outbox: Outbox = app.extensions["magicauth-outbox"]
+        if not outbox.has_worker:
+            outbox.start_worker()
+        return serve(environ, start_response)
+
+    return wsgi_app
+
+
+def put(job: Job, life: int = LETTER_LIFE) -> None:
+    """Queues a letter on the current app's queue, to be sent within `life` seconds or not at all."""
+    _outbox().put(job, life)
+
+
+class PostOffice:
+    """Hands messages to the SMTP server; each thread keeps one connection for many of them."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+
+    def __call__(self, message: flask_mail.Message) -> None:
+        """Sends `message`. Raises SMTPException or OSError."""
+        connection = self._open()
+        try:
+            connection.send(message)
+        except BaseException:
+            self._close()
+            raise
+        self._here.used = time.monotonic()
+
+    def _open(self) -> MailConnection:
+        connection: MailConnection | None = getattr(self._here, "connection", None)
+        if connection is not None and (
+            time.monotonic() - self._here.used > _CONNECTION_IDLE or not _answers(connection.host)
+        ):
+            self._close()
+            connection = None
+        if connection is None:
+            connection = MailConnection(current_app.extensions["mail"])
+            connection.host = connection.configure_host()
+            self._here.connection = connection
+        return connection
+
+    def _close(self) -> None:
+        connection = self._here.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.host.close()
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the post stands. `oldest` is the age of the oldest waiting letter in seconds; `last` is "ok", "failed" or ""
+    for the last delivery, `reason` why it failed."""
+
+    waiting: int
+    retrying: int
+    dead: int
+    oldest: float
+    last: str
+    reason: str
+
+    @property
+    def degraded(self) -> bool:
+        """Whether letters do not get through as they should."""
+        return self.last == "failed" or self.oldest > OLD_AFTER
+
+
+def status() -> Status:
+    """How the post stands now. Raises RedisError."""
+    client, name = redis(), f"{NAMESPACE}:{QUEUE}"
+    waiting = client.llen(name)
+    retrying = client.hlen(f"{name}.DQ.msgs")
+    dead = client.zcard(f"{name}.XQ")
+    head = client.lindex(name, 0)
+    body = client.hget(f"{name}.msgs", head) if head else None
+    oldest = time.time() - json.loads(body)["message_timestamp"] / 1000 if body else 0.0
+    state = {key.decode(): value.decode() for key, value in client.hgetall(_STATE_KEY).items()}
+    return Status(waiting, retrying, dead, max(0.0, oldest), state.get("last", ""), state.get("reason", ""))
+
+
+def retry_dead() -> int:
+    """Puts letters that were given up back into the queue, as new; how many."""
+    client, name = redis(), f"{NAMESPACE}:{QUEUE}.XQ"
+    count = 0
+    for message_id in client.zrange(name, 0, -1):
+        body = client.hget(f"{name}.msgs", message_id)
+        # Whoever removes it sends it: two operators at once send one letter.
+        if body and client.zrem(name, message_id):
+            client.hdel(f"{name}.msgs", message_id)
+            _outbox().put(Job(**json.loads(body)["args"][0]))
+            count += 1
+    return count
+
+
+def _outbox() -> Outbox:
+    outbox: Outbox = current_app.extensions["magicauth-outbox"]
+    return outbox
+
+
+def _worth_a_retry(_: int, error: BaseException) -> bool:
+    """Whether the mail server may take the letter later: everything but its own final no (SMTP 5xx)."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(code < 500 for code, _ in error.recipients.values())
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        # Wrong for every letter until an operator mends it; the letters are not to blame.
+        return True
+    if isinstance(error, smtplib.SMTPResponseException):
+        return error.smtp_code < 500
+    return True
+
+
+def _answers(host: Any) -> bool:
+    try:
+        return bool(host.noop()[0] == 250)
+    except (smtplib.SMTPException, OSError):
+        return False
+
+
+def _note(last: str, reason: str = "") -> None:
+    redis().hset(_STATE_KEY, mapping={"last": last, "reason": reason, "at": round(time.time())})

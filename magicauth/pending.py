@@ -1,0 +1,54 @@
+"""What is under way in one browser, kept in its server-side session: a question asked, and what was shown so far."""
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from magicauth import challenges
+from magicauth.challenges import Challenge, Purpose
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A question that this browser asked and what it has shown. `email` is canonical. `user_id` stands only once
+    something was proven; `epoch` is the user's then: a password or e-mail changed since makes it all void. `sent` and
+    `until` are seconds since 1970."""
+
+    challenge_id: str
+    purpose: Purpose
+    email: str
+    sent: float
+    until: float
+    proofs: tuple[str, ...] = ()
+    user_id: str = ""
+    epoch: int = 0
+    next: str = ""
+    remember: bool = False
+
+    @classmethod
+    def asking(cls, challenge: Challenge, email: str, **fields: Any) -> "Pending":
+        """What is under way when the challenge's letter has been asked for."""
+        return cls(challenge.id, challenge.purpose, email, challenge.sent, _until(challenge), **fields)
+
+    @classmethod
+    def load(cls, stored: dict[str, Any]) -> "Pending":
+        """From what the session holds."""
+        return cls(**(stored | {"proofs": tuple(stored["proofs"])}))
+
+    def dump(self) -> dict[str, Any]:
+        """As the session holds it."""
+        return asdict(self) | {"proofs": list(self.proofs)}
+
+    def asked_again(self, challenge: Challenge) -> "Pending":
+        """With another letter on its way, of the same challenge or of a new one."""
+        return replace(self, challenge_id=challenge.id, sent=time.time(), until=_until(challenge))
+
+    def showing(self, proof: str, user_id: str, epoch: int) -> "Pending":
+        """With one proof more, of this user."""
+        proofs = self.proofs if proof in self.proofs else (*self.proofs, proof)
+        return replace(self, proofs=proofs, user_id=user_id, epoch=epoch)
+
+
+def _until(challenge: Challenge) -> float:
+    # Twice the life of the letter, so that a code that has expired can be asked for again without starting over.
+    return time.time() + 2 * challenges.ttl(challenge.purpose)

@@ -1,0 +1,124 @@
+"""The one reader of what people and programs send: forms and JSON, each field a string, given once."""
+
+import json
+from typing import Any, NoReturn
+
+from flask import Flask, g, request
+from werkzeug.datastructures import MultiDict
+
+from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
+
+BODY_BYTES = 64 * 1024
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def init_app(app: Flask) -> None:
+    """Reads every body once, before any view: what cannot be read is refused the same way everywhere."""
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = BODY_BYTES
+    app.config["MAX_FORM_PARTS"] = 100
+    app.before_request(read_body)
+
+
+def read_body() -> None:
+    """Keeps the body's fields for `read`. Raises TooLarge (413), UnsupportedMediaType (415) or Invalid (400)."""
+    g.fields = {}
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    if (request.content_length or 0) > BODY_BYTES:
+        raise TooLarge
+    if is_json():
+        g.fields = _json_fields(request.get_data(cache=False))
+    elif request.mimetype in _FORMS:
+        g.fields = _once(request.form)
+    elif request.get_data(cache=False):
+        raise UnsupportedMediaType
+
+
+def read(name: str) -> str:
+    """The field `name` of the body; "" if it is missing, null or not a string: what is not a string was not given."""
+    value = g.fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def read_text(name: str) -> str:
+    """The field `name` where it may be left out: "" if missing or null. Raises Invalid for what is not a string."""
+    value = g.fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Invalid(errors={name: [N_("Must be text.")]})
+    return value or ""
+
+
+def read_flag(name: str) -> bool:
+    """A tick: JSON `true`, or `on`, `1`, `true` in a form."""
+    value = g.fields.get(name)
+    return value is True if is_json() else value in ("on", "1", "true")
+
+
+def read_query(name: str) -> str:
+    """The query's `name`, or "". Raises Invalid if it is given twice."""
+    values = request.args.getlist(name)
+    if len(values) > 1:
+        _twice()
+    return values[0] if values else ""
+
+
+def read_query_leniently(name: str) -> str:
+    """The query's `name`, or "" if it is missing or given twice: for what is ignored when it is bad."""
+    values = request.args.getlist(name)
+    return values[0] if len(values) == 1 else ""
+
+
+def typed() -> dict[str, str]:
+    """What was typed, to fill a form again: never a password or code."""
+    fields = getattr(g, "fields", {})
+    return {
+        name: value
+        for name, value in fields.items()
+        if isinstance(value, str) and "password" not in name and name not in ("OTP", "token")
+    }
+
+
+def is_json() -> bool:
+    """Whether the body says it is JSON: exactly `application/json`, whatever its parameters."""
+    return request.mimetype == "application/json"
+
+
+def _once(form: MultiDict[str, str]) -> dict[str, str]:
+    for _, values in form.lists():
+        if len(values) > 1:
+            _twice()
+    fields = form.to_dict()
+    # A file in a field's place is not a string, and so not given.
+    if any(name in fields for name in request.files):
+        _twice()
+    return fields
+
+
+def _json_fields(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        text = body.decode("utf-8")
+        fields = json.loads(text, object_pairs_hook=_pairs_once, parse_constant=_no_constant)
+        # Lone surrogates are text to Python and to nothing else: no database, hash or page can take them.
+        text.encode() and json.dumps(fields, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise Invalid(reason="malformed JSON") from None
+    if not isinstance(fields, dict):
+        raise Invalid(reason="JSON is not an object")
+    return fields
+
+
+def _pairs_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        _twice()
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _twice() -> NoReturn:
+    raise Invalid(reason="a field is given twice")

@@ -1,0 +1,172 @@
+"""Answers: a page or JSON from the same view, and the one place where a refusal becomes either."""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import redis.exceptions
+import sqlalchemy.exc
+from flask import Flask, Response, current_app, g, jsonify, redirect, render_template, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.routing import RequestRedirect
+
+from magicauth.errors import N_, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
+from magicauth.reader import is_json
+
+View = Callable[..., Any]
+
+log = logging.getLogger("magicauth")
+
+# What Redis, a Cluster and the database raise when they are away, full, read-only or too slow. Everything else they
+# raise is our mistake, and a 500.
+AWAY = (
+    redis.exceptions.RedisError,
+    redis.exceptions.RedisClusterException,
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.InternalError,
+    sqlalchemy.exc.TimeoutError,
+)
+
+
+def init_app(app: Flask) -> None:
+    """Answers refusals, HTTP errors and machines that are away, in both forms."""
+    app.register_error_handler(Refused, refused)
+    app.register_error_handler(HTTPException, _http_error)
+    for error in AWAY:
+        app.register_error_handler(error, _away)
+    app.register_error_handler(Exception, _mistake)
+
+
+def wants_json() -> bool:
+    """Whether the answer is JSON: the body was, or `Accept` prefers it to HTML (`*/*` alone does not)."""
+    if is_json():
+        return True
+    accept = request.accept_mimetypes
+    if not any(mimetype == "application/json" for mimetype in accept.values()):
+        return False
+    return accept["application/json"] > accept["text/html"]
+
+
+def page(template: str, status: int = 200, json: dict[str, Any] | None = None, **context: Any) -> Response:
+    """A page, or JSON with what `json` holds of it. A refusal under way shows on the page and sets its status."""
+    if wants_json():
+        return _json(status, N_("OK"), json or {})
+    response = current_app.make_response(render_template(template, **context))
+    response.status_code = g.refusal.status if "refusal" in g else status
+    return response
+
+
+def go(path: str, message: str = N_("OK"), status: int = 200, **fields: Any) -> Response:
+    """On to `path`: 303 for a browser, JSON with `next` for a program."""
+    if wants_json():
+        return _json(status, message, {"next": path, **fields})
+    response: Response = redirect(path, 303)  # type: ignore[assignment]
+    return response
+
+
+def again(show: View) -> Callable[[View], View]:
+    """For a view that takes a form: where it is refused, a browser gets the form's page again, by `show`, with what was
+    typed and what is wrong."""
+
+    def decorate(view: View) -> View:
+        @functools.wraps(view)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return view(*args, **kwargs)
+            except (SignInRequired, FreshSignInRequired):
+                raise
+            except Refused as refusal:
+                if wants_json():
+                    raise
+                return _shown_again(show, refusal)
+
+        return wrapper
+
+    return decorate
+
+
+def refused(refusal: Refused) -> Response:
+    """A refusal as JSON, as a way to sign in, or as a page."""
+    _log(refusal)
+    if wants_json():
+        response = _json(refusal.status, refusal.message, _fields(refusal))
+    elif isinstance(refusal, SignInRequired):
+        response = redirect(_sign_in_path(), 303)  # type: ignore[assignment]
+    elif isinstance(refusal, FreshSignInRequired):
+        response = redirect("/auth/fresh", 303)  # type: ignore[assignment]
+    else:
+        response = current_app.make_response(render_template("refused.html", refusal=refusal))
+        response.status_code = refusal.status
+    return _with_retry_after(response, refusal)
+
+
+def _shown_again(show: View, refusal: Refused) -> Response:
+    g.refusal = refusal
+    try:
+        response = current_app.make_response(show())
+    except Refused:
+        response = None
+    if response is None or response.status_code == 303:
+        # There is no such form any more: its page refuses too, or leads away.
+        del g.refusal
+        return refused(refusal)
+    _log(refusal)
+    response.status_code = refusal.status
+    return _with_retry_after(response, refusal)
+
+
+def _http_error(error: HTTPException) -> Any:
+    if isinstance(error, RequestRedirect) or error.code is None or error.code < 400:
+        return error
+    if isinstance(error, RequestEntityTooLarge):
+        return refused(TooLarge())
+    refusal = NotFound() if error.code == 404 else Refused(error.name + ".")
+    refusal.status = error.code
+    response = refused(refusal)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response
+
+
+def _away(error: Exception) -> Response:
+    return refused(Unavailable(reason=f"{type(error).__module__}.{type(error).__name__}"))
+
+
+def _mistake(error: Exception) -> Response:
+    log.exception("unhandled error")
+    refusal = Refused(N_("Something went wrong on our side."))
+    refusal.status = 500
+    return refused(refusal)
+
+
+def _json(status: int, message: str, fields: dict[str, Any]) -> Response:
+    response = jsonify({"status": "SUCCESS" if status < 400 else "FAIL", "message": message, **fields})
+    response.status_code = status
+    return response
+
+
+def _fields(refusal: Refused) -> dict[str, Any]:
+    return ({"errors": refusal.errors} if refusal.errors else {}) | refusal.fields
+
+
+def _sign_in_path() -> str:
+    if request.path == "/logout":
+        return "/auth"
+    # Back to a page: a form's address that has none would answer 405.
+    adapter = current_app.url_map.bind("")
+    here = request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else request.path
+    return f"/auth?next={quote(here, safe='/')}" if adapter.test(request.path, "GET") else "/auth"
+
+
+def _with_retry_after(response: Response, refusal: Refused) -> Response:
+    if refusal.retry_after is not None:
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    return response
+
+
+def _log(refusal: Refused) -> None:
+    level = logging.WARNING if refusal.status >= 500 else logging.INFO
+    log.log(level, "refused: %s %s", refusal.message, refusal.reason, extra={"status": refusal.status})

@@ -1,0 +1,310 @@
+"""Server-side sessions in Redis: Flask-Session's interface, with the holes of the stock class closed.
+
+- The cookie's value is nowhere in Redis: the key is its SHA-256. Only msgpack is decoded, never a pickle.
+- A session is written when it changed, a loaded one only over itself (`XX`) and a new one only where nothing is
+  (`NX`): a request in flight cannot bring a revoked session back.
+- Nothing is read before somebody asks: an anonymous visitor, a static file or a health check costs no Redis command.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from flask import Flask, Request, Response, current_app
+from flask.sessions import SessionMixin
+from flask_session.base import Serializer
+from flask_session.redis.redis import RedisSessionInterface
+from redis import Redis
+
+from magicauth.crypto import digest
+from magicauth.extensions import redis
+
+# A session that is only read is written again, to slide its idle time, when this much has passed since it last was,
+# or a quarter of the idle time if that is less.
+SLIDE_AFTER = 60
+_ID_BYTES = 32
+_ID = re.compile(r"[A-Za-z0-9_-]{43}")
+_PREFIX = "magicauth:session:"
+
+Load = Callable[[str], dict[str, Any] | None]
+
+
+class Session(SessionMixin):
+    """One browser's session. Loaded when it is first looked at; gets a new id when it is renewed.
+
+    Keys while signed in: user_id, name, email, epoch, amr, auth_time, created, seen, remember, and what else a guarded
+    page shows without SQL. A sign-in that is under way stands under `pending` and has no user_id.
+    """
+
+    def __init__(self, cookie: str | None, load: Load) -> None:
+        self._cookie = cookie
+        self._load = load
+        self._data: dict[str, Any] | None = None
+        self.modified = False
+        self.accessed = False
+        self.sid: str | None = None
+        self.replaced: str | None = None
+        self.owner = ""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the store holds, loaded on first use."""
+        if self._data is None:
+            self.accessed = True
+            stored = self._load(self._cookie) if self._cookie else None
+            self.sid = self._cookie if stored is not None else None
+            self._data = stored or {}
+            self.owner = self._data.get("user_id", "")
+        return self._data
+
+    @property
+    def has_cookie(self) -> bool:
+        """Whether there may be anything to load."""
+        return self._cookie is not None or self._data is not None
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the cookie outlives the browser's window: `keep me signed in`."""
+        return bool(self.get("remember"))
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        raise NotImplementedError
+
+    def renew(self) -> None:
+        """Gives the session a new id, and ends the old one, when it is next written."""
+        self.data  # noqa: B018  (what is renewed must be known)
+        self.replaced = self.replaced or self.sid
+        self.sid = None
+        self.modified = True
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.data[key] = value
+        self.modified = True
+
+    def __delitem__(self, key: str) -> None:
+        del self.data[key]
+        self.modified = True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class _MsgpackOnly(Serializer):  # type: ignore[misc]
+    def encode(self, session: Session) -> bytes:
+        return msgspec.msgpack.encode(session.data)
+
+    def decode(self, serialized_data: bytes) -> dict[str, Any] | None:
+        with contextlib.suppress(msgspec.DecodeError):
+            data = msgspec.msgpack.decode(serialized_data)
+            return data if isinstance(data, dict) else None
+        return None
+
+
+class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
+    """Opens and saves sessions for Flask."""
+
+    def __init__(self, app: Flask, client: Any) -> None:
+        # The stock class takes nothing but `Redis` for a client and would put one of localhost in a Cluster's place.
+        super().__init__(app, Redis(), key_prefix=_PREFIX, sid_length=_ID_BYTES)
+        self.client = client
+        self.serializer = _MsgpackOnly()
+
+    def open_session(self, app: Flask, request: Request) -> Session:
+        """The session of the request's cookie, not yet read."""
+        cookie = request.cookies.get(app.config["SESSION_COOKIE_NAME"], "")
+        return Session(cookie if _ID.fullmatch(cookie) else None, self._live)
+
+    def save_session(self, app: Flask, session: Session, response: Response) -> None:
+        """Writes a session that changed, and its cookie where the id is new. Raises RedisError."""
+        if session.accessed:
+            response.vary.add("Cookie")
+        if not session.modified:
+            return
+        if not session:
+            self._end(session)
+            self._drop_cookie(app, response)
+            return
+        life = _life(session.data)
+        if session.sid is not None:
+            kept = self.client.set(self._get_store_id(session.sid), self.serializer.encode(session), ex=life, xx=True)
+            if not kept:
+                # Revoked while this request was under way. The browser must not go on with what is no session.
+                self._drop_cookie(app, response)
+            return
+        session.sid = self._generate_sid(self.sid_length)
+        self._write_new(session, life)
+        response.set_cookie(
+            app.config["SESSION_COOKIE_NAME"],
+            session.sid,
+            max_age=life_at_most(session.data) if session.permanent else None,
+            httponly=True,
+            secure=app.config["SESSION_COOKIE_SECURE"],
+            samesite="Lax",
+            path="/",
+        )
+
+    def _get_store_id(self, sid: str) -> str:
+        return _PREFIX + digest(sid)
+
+    def _live(self, sid: str) -> dict[str, Any] | None:
+        data: dict[str, Any] | None = self._retrieve_session_data(self._get_store_id(sid))
+        return data if data is not None and is_live(data) else None
+
+    def _write_new(self, session: Session, life: int) -> None:
+        store_id = self._get_store_id(session.sid or "")
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.set(store_id, self.serializer.encode(session), ex=life, nx=True)
+        if session.replaced:
+            pipeline.delete(self._get_store_id(session.replaced))
+        if "user_id" in session:
+            _index(pipeline, session, store_id.removeprefix(_PREFIX))
+        pipeline.execute()
+
+    def _end(self, session: Session) -> None:
+        for sid in filter(None, (session.sid, session.replaced)):
+            self._delete_session(self._get_store_id(sid))
+            if session.owner:
+                self.client.zrem(_index_key(session.owner), digest(sid))
+
+    def _drop_cookie(self, app: Flask, response: Response) -> None:
+        response.delete_cookie(
+            app.config["SESSION_COOKIE_NAME"],
+            path="/",
+            httponly=True,
+            secure=app.config["SESSION_COOKIE_SECURE"],
+            samesite="Lax",
+        )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A live session as its owner sees it. `handle` names it in a form and opens nothing."""
+
+    handle: str
+    browser: str
+    address: str
+    created: datetime
+    seen: datetime
+    current: bool
+
+
+def listed(user_id: str, epoch: int, current: Session | None = None) -> list[Listed]:
+    """The live sessions of a user, the latest used first."""
+    here = digest(current.sid) if current is not None and current.sid else ""
+    found = []
+    for store_id, data in _stored(user_id):
+        if data.get("user_id") == user_id and data.get("epoch") == epoch and is_live(data):
+            found.append(
+                Listed(
+                    handle=store_id[:16],
+                    browser=data.get("browser", ""),
+                    address=data.get("ip", ""),
+                    created=datetime.fromtimestamp(data["created"], UTC),
+                    seen=datetime.fromtimestamp(data["seen"], UTC),
+                    current=store_id == here,
+                )
+            )
+    return sorted(found, key=lambda session: session.seen, reverse=True)
+
+
+def revoke(user_id: str, handle: str) -> bool:
+    """Ends the session of that handle. False if the user has none such."""
+    for store_id in _indexed(user_id):
+        if store_id[:16] == handle:
+            redis().zrem(_index_key(user_id), store_id)
+            return bool(redis().delete(_PREFIX + store_id))
+    return False
+
+
+def revoke_all(user_id: str, but: Session | None = None) -> int:
+    """Ends every session of a user but the one given; how many. To raise the user's epoch is the caller's part."""
+    kept = digest(but.sid) if but is not None and but.sid else ""
+    ended = [store_id for store_id in _indexed(user_id) if store_id != kept]
+    pipeline = redis().pipeline(transaction=False)
+    for store_id in ended:
+        pipeline.delete(_PREFIX + store_id)
+    if ended:
+        pipeline.zrem(_index_key(user_id), *ended)
+    return sum(pipeline.execute()[: len(ended)]) if ended else 0
+
+
+def is_live(data: dict[str, Any]) -> bool:
+    """Whether idle and absolute time, or the time of a sign-in under way, have not run out."""
+    return _ends_in(data) > 0
+
+
+def is_due_to_slide(data: dict[str, Any]) -> bool:
+    """Whether the session was last written so long ago that its idle time must slide."""
+    return bool(time.time() - data["seen"] >= min(SLIDE_AFTER, _idle(data) / 4))
+
+
+def life_at_most(data: dict[str, Any]) -> int:
+    """Seconds until the session ends however much it is used."""
+    return max(1, int(data["created"] + _absolute(data) - time.time()))
+
+
+def _absolute(data: dict[str, Any]) -> int:
+    name = "MAGICAUTH_REMEMBER_ABSOLUTE" if data.get("remember") else "MAGICAUTH_SESSION_ABSOLUTE"
+    return int(current_app.config[name])
+
+
+def _idle(data: dict[str, Any]) -> int:
+    name = "MAGICAUTH_REMEMBER_IDLE" if data.get("remember") else "MAGICAUTH_SESSION_IDLE"
+    return int(current_app.config[name])
+
+
+def _ends_in(data: dict[str, Any]) -> float:
+    now = time.time()
+    if "user_id" in data:
+        return float(min(data["seen"] + _idle(data), data["created"] + _absolute(data)) - now)
+    return float(data.get("pending", {}).get("until", 0) - now)
+
+
+def _life(data: dict[str, Any]) -> int:
+    return max(1, round(_ends_in(data)))
+
+
+def _index(pipeline: Any, session: Session, store_id: str) -> None:
+    key, now = _index_key(session["user_id"]), time.time()
+    pipeline.zadd(key, {store_id: int(now + life_at_most(session.data))})
+    pipeline.zremrangebyscore(key, "-inf", int(now))
+    # Its longest-lived member is at most this far from its end.
+    pipeline.expire(
+        key, current_app.config["MAGICAUTH_REMEMBER_ABSOLUTE"] + current_app.config["MAGICAUTH_SESSION_ABSOLUTE"]
+    )
+    if session.replaced:
+        pipeline.zrem(key, digest(session.replaced))
+
+
+def _indexed(user_id: str) -> list[str]:
+    return [member.decode() for member in redis().zrange(_index_key(user_id), 0, -1)]
+
+
+def _stored(user_id: str) -> list[tuple[str, dict[str, Any]]]:
+    store_ids = _indexed(user_id)
+    pipeline = redis().pipeline(transaction=False)
+    for store_id in store_ids:
+        pipeline.get(_PREFIX + store_id)
+    decode = _MsgpackOnly().decode
+    values = pipeline.execute() if store_ids else []
+    return [
+        (store_id, data)
+        for store_id, value in zip(store_ids, values, strict=True)
+        if value and (data := decode(value)) is not None
+    ]
+
+
+def _index_key(user_id: str) -> str:
+    return f"magicauth:sessions-of:{user_id}"

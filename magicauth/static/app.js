@@ -1,0 +1,166 @@
+// Every page works without this file; it only makes things quicker. Words come from the page, so that they are translated.
+"use strict";
+
+(() => {
+  const one = (selector) => document.querySelector(selector);
+  const all = (selector, act) => document.querySelectorAll(selector).forEach(act);
+  const root = document.documentElement;
+
+  // Links' tokens leave the address bar. history.state keeps the query, so that Reload still finds its way.
+  if (one("[data-strip-token]")) {
+    if (location.search) history.replaceState({ search: location.search }, "", location.pathname);
+  } else if (one("[data-refused='400']") && !location.search && history.state?.search) {
+    location.replace(location.pathname + history.state.search);
+  }
+
+  // The error summary takes focus; typing goes on to the field it is about.
+  const summary = one("#error-summary");
+  if (summary) {
+    requestAnimationFrame(() => summary.focus()); // after autofocus has had its turn
+    summary.addEventListener("keydown", (event) => {
+      const types = event.key.length === 1 && event.key !== " " && !event.ctrlKey && !event.metaKey && !event.altKey;
+      if (types) one("[aria-invalid='true'], input[autofocus]")?.focus();
+    });
+  }
+
+  // One press, one request; after some seconds, or when the page comes back, another press counts again.
+  const unlock = (form) => delete form.dataset.sent;
+  addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.dataset.sent) return event.preventDefault();
+    form.dataset.sent = "yes";
+    setTimeout(unlock, 5000, form);
+    form.querySelectorAll("[data-peek]").forEach((button) => peek(button, false));
+  });
+  addEventListener("pageshow", () => all("form[data-sent]", unlock));
+
+  // The code: spaces, dashes, words around it and other scripts' digits are forgiven; the last digit submits.
+  // Pasting works wherever the focus is.
+  all("[data-digits]", (input) => {
+    const wanted = Number(input.dataset.digits);
+    const read = () => input.value.replace(/[٠-٩۰-۹０-９]/g, (digit) => digit.charCodeAt(0) & 15).replace(/[^0-9]/g, "");
+    input.addEventListener("input", (event) => {
+      if (read().length !== wanted || event.inputType?.startsWith("delete")) return;
+      input.value = read();
+      input.form.requestSubmit();
+    });
+    input.addEventListener("change", () => { if (read().length === wanted) input.value = read(); });
+    addEventListener("paste", (event) => {
+      if (event.target.closest?.("input")) return;
+      input.value = event.clipboardData.getData("text");
+      input.focus();
+      input.dispatchEvent(new Event("input"));
+    });
+  });
+
+  // Passwords: show and hide, Caps Lock, strength.
+  const peek = (button, show) => {
+    const input = document.getElementById(button.getAttribute("aria-controls"));
+    input.type = show ? "text" : "password";
+    button.textContent = show ? button.dataset.hide : button.dataset.show;
+    button.setAttribute("aria-pressed", show);
+  };
+  all("[data-peek]", (button) => {
+    button.hidden = false;
+    button.addEventListener("click", () => peek(button, button.getAttribute("aria-pressed") !== "true"));
+  });
+  all("input[type='password']", (input) => {
+    const hint = input.closest(".field")?.querySelector("[data-caps]");
+    const look = (event) => {
+      if (hint && event.getModifierState) hint.textContent = event.getModifierState("CapsLock") ? hint.dataset.caps : "";
+    };
+    input.addEventListener("keydown", look);
+    input.addEventListener("keyup", look);
+    input.addEventListener("blur", () => { if (hint) hint.textContent = ""; });
+  });
+  all("[data-strength]", (hint) => {
+    const form = hint.closest("form");
+    const input = form.querySelector("[autocomplete='new-password']");
+    const advice = hint.textContent;
+    let timer, turn = 0;
+    const ask = async (mine) => {
+      const body = { password: input.value };
+      for (const name of ["email", "name"]) if (form.elements[name]?.value) body[name] = form.elements[name].value;
+      const answer = await fetch(hint.dataset.strength, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", Accept: "application/json" },
+        body: JSON.stringify(body),
+      });
+      if (answer.ok && mine === turn) hint.textContent = (await answer.json()).message;
+    };
+    input.addEventListener("input", () => {
+      clearTimeout(timer);
+      turn += 1;
+      const length = [...input.value].length;
+      hint.textContent = !length ? advice : length < 8 ? hint.dataset.short : hint.dataset.strength ? hint.textContent : hint.dataset.long;
+      if (length >= 8 && hint.dataset.strength) timer = setTimeout(() => ask(turn).catch(() => {}), 300);
+    });
+  });
+
+  // Countdowns: [data-timed] holds words for before and after.
+  all("[data-countdown]", (clock) => {
+    const end = Date.now() + clock.dataset.countdown * 1000;
+    const box = clock.closest("[data-timed]");
+    const button = clock.closest("button");
+    const two = (number) => String(number).padStart(2, "0");
+    const tick = () => {
+      const left = Math.max(0, Math.ceil((end - Date.now()) / 1000));
+      const hours = Math.floor(left / 3600);
+      const minutes = Math.floor(left / 60) % 60;
+      clock.textContent = (hours ? hours + ":" + two(minutes) : minutes) + ":" + two(left % 60);
+      if (button) button.disabled = left > 0;
+      if (left) return setTimeout(tick, 500);
+      box.querySelectorAll("[data-before]").forEach((words) => { words.hidden = true; });
+      box.querySelectorAll("[data-after]").forEach((words) => { words.hidden = false; });
+    };
+    tick();
+  });
+
+  // Times in the reader's own zone.
+  all("time[data-local]", (time) => {
+    const options = { dateStyle: "medium", timeStyle: "short" };
+    try { time.textContent = new Date(time.dateTime).toLocaleString(root.lang, options); } catch { /* the server's words stay */ }
+  });
+
+  // A page that waits for the mail goes on when this browser has signed in elsewhere.
+  const channel = "BroadcastChannel" in window ? new BroadcastChannel("magicauth") : null;
+  if (one("[data-signed-in]")) channel?.postMessage("signed in");
+  const waiting = one("[data-waiting]")?.dataset.waiting;
+  if (waiting) {
+    const goOn = () => location.assign(waiting);
+    if (channel) channel.onmessage = goOn;
+    document.addEventListener("visibilitychange", async () => {
+      if (document.hidden) return;
+      // Signed in, that address leads on; to a stranger it is a page, and we stay.
+      const answer = await fetch(waiting, { redirect: "manual" }).catch(() => null);
+      if (answer?.type === "opaqueredirect") goOn();
+    });
+  }
+
+  // While the letter is in the queue, ask a few times what has become of it.
+  const letter = one("[data-letter='queued']");
+  if (letter) {
+    const look = async (pauses) => {
+      const page = await fetch(location.pathname).then((answer) => answer.text()).catch(() => "");
+      const news = new DOMParser().parseFromString(page, "text/html").querySelector("[data-letter]");
+      if (news && news.dataset.letter !== "queued") letter.replaceChildren(...news.childNodes);
+      else if (pauses.length) setTimeout(look, pauses[0], pauses.slice(1));
+    };
+    setTimeout(look, 2000, [3000, 6000, 12000, 24000]);
+  }
+
+  // The list of languages closes as menus do.
+  const menu = one("details.languages");
+  if (menu) {
+    addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
+    menu.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && menu.open) {
+        menu.open = false;
+        menu.querySelector("summary").focus();
+      }
+    });
+  }
+
+  // A link opened in the browser that asked for it goes on by itself. Last, for the address is clean by now.
+  one("form[data-continue]")?.requestSubmit();
+})();

@@ -1,0 +1,117 @@
+"""Who asks: client address, browser, and which accounts this browser is known to by its device cookie."""
+
+import re
+import time
+from dataclasses import dataclass
+
+from flask import Response, current_app, request
+
+from magicauth.crypto import Keyring
+from magicauth.extensions import keyring
+from magicauth.limits import Asker
+
+DEVICE_COOKIE_LIFE = 180 * 86_400
+# A browser that several people share knows this many accounts; the one that signed in longest ago is forgotten.
+_ACCOUNTS_PER_DEVICE = 8
+_DEVICE = re.compile(r"([A-Za-z0-9_-]{22})((?:\.[0-9]{1,12}-[A-Za-z0-9_-]{22}){1,8})")
+
+_BROWSERS = [
+    ("Edge", "Edg"),
+    ("Opera", "OPR/"),
+    ("Samsung Internet", "SamsungBrowser"),
+    ("Firefox", "Firefox/"),
+    ("Firefox", "FxiOS"),
+    ("Chrome", "CriOS"),
+    ("Chrome", "Chrome/"),
+    ("Safari", "Safari/"),
+    ("curl", "curl/"),
+]
+_SYSTEMS = [
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("ChromeOS", "CrOS"),
+    ("macOS", "Mac OS X"),
+    ("Linux", "Linux"),
+]
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """The one who asks. `browser` is a summary such as "Firefox on Linux", "" if unknown; `device_cookie` as it came;
+    `base_url` begins links in development, where PUBLIC_URL may be unset."""
+
+    ip: str
+    browser: str
+    base_url: str
+    language: str
+    device_cookie: str = ""
+
+    def asker(self, email: str) -> Asker:
+        """How questions about `email` (canonical) from this visitor are counted."""
+        return Asker(email, self.ip, self.device(email))
+
+    def device(self, email: str) -> str:
+        """The id of this browser if it has signed in to the account of `email` before, else ""."""
+        device_id, accounts = _read_device(self.device_cookie)
+        oldest = time.time() - DEVICE_COOKIE_LIFE
+        known = [
+            tag
+            for at, tag in accounts
+            if at > oldest and keyring().verify_tag(tag, "device", device_id, str(at), email)
+        ]
+        return device_id if known else ""
+
+
+def visitor(language: str = "en") -> Visitor:
+    """The visitor of the current request."""
+    return Visitor(
+        ip=request.remote_addr or "",
+        browser=summary(request.user_agent.string),
+        base_url=current_app.config["PUBLIC_URL"] or request.host_url.rstrip("/"),
+        language=language,
+        device_cookie=request.cookies.get(device_cookie_name(), ""),
+    )
+
+
+def summary(user_agent: str) -> str:
+    """Browser and system in a few words of ours, so that no letter or page shows what a stranger wrote there."""
+    browser = next((name for name, mark in _BROWSERS if mark in user_agent), "")
+    system = next((name for name, mark in _SYSTEMS if mark in user_agent), "")
+    return " on ".join(filter(None, (browser, system)))
+
+
+def remember_device(response: Response, email: str) -> None:
+    """Gives the browser, which has just signed in to the account of `email`, the cookie that proves it."""
+    device_id, accounts = _read_device(request.cookies.get(device_cookie_name(), ""))
+    device_id = device_id or Keyring.random()
+    now, keys = int(time.time()), keyring()
+    others = [
+        (at, tag)
+        for at, tag in accounts
+        if at > now - DEVICE_COOKIE_LIFE and not keys.verify_tag(tag, "device", device_id, str(at), email)
+    ]
+    kept = [(now, keys.tag("device", device_id, str(now), email)), *others][:_ACCOUNTS_PER_DEVICE]
+    response.set_cookie(
+        device_cookie_name(),
+        device_id + "".join(f".{at}-{tag}" for at, tag in kept),
+        max_age=DEVICE_COOKIE_LIFE,
+        httponly=True,
+        secure=current_app.config["SESSION_COOKIE_SECURE"],
+        samesite="Lax",
+        path="/",
+    )
+
+
+def device_cookie_name() -> str:
+    """`__Host-` where that can be: with it no sibling domain can plant one."""
+    return "__Host-magicauth-device" if current_app.config["SESSION_COOKIE_SECURE"] else "magicauth-device"
+
+
+def _read_device(cookie: str) -> tuple[str, list[tuple[int, str]]]:
+    match = _DEVICE.fullmatch(cookie)
+    if match is None:
+        return "", []
+    accounts = [entry.split("-", 1) for entry in match[2][1:].split(".")]
+    return match[1], [(int(at), tag) for at, tag in accounts]
