@@ -10,7 +10,6 @@ from typing import Any
 
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
-from whitenoise import WhiteNoise
 
 from magicauth import (
     account,
@@ -28,14 +27,13 @@ from magicauth import (
     reader,
     respond,
     sessions,
+    static_files,
     theme,
 )
 from magicauth.guards import admin_required, current_user, fresh_sign_in_required, login_required
 from magicauth.mailbox import Mailbox
 
 __all__ = ["admin_required", "create_app", "current_user", "fresh_sign_in_required", "login_required"]
-
-_STATIC_LIFE = 365 * 86_400
 
 
 def create_app(settings: Mapping[str, Any] | None = None, *, instance_path: str | None = None) -> Flask:
@@ -75,12 +73,6 @@ def _set_cookies(app: Flask) -> None:
 
 
 def _wrap(app: Flask) -> None:
-    static = WhiteNoise(
-        outbox.start_with_first_request(app),
-        root=Path(__file__).parent / "static",
-        prefix="static/",
-        max_age=_STATIC_LIFE,
-        add_headers_function=headers.for_static(app),
-    )
+    static = static_files.serve(outbox.start_with_first_request(app), Path(app.instance_path), headers.for_static(app))
     proxies = app.config["MAGICAUTH_TRUSTED_PROXIES"]
     app.wsgi_app = ProxyFix(static, x_for=proxies, x_proto=proxies, x_host=proxies) if proxies else static  # type: ignore[method-assign]

@@ -69,9 +69,12 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 def _limit(value: str) -> list[limits.RateLimitItem]:
     try:
-        return limits.parse_many(value)
+        items = limits.parse_many(value)
     except ValueError:
-        raise ValueError('must be limits such as "5 per hour; 10 per day"') from None
+        items = []
+    if not items or any(item.amount < 1 for item in items):
+        raise ValueError('must be limits such as "5 per hour; 10 per day"')
+    return items
 
 
 def _words(value: str) -> list[str]:

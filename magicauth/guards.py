@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
-from flask import after_this_request, current_app, g, session
+from flask import after_this_request, current_app, g, request, session
 from werkzeug.local import LocalProxy
 
 from magicauth import sessions, visitor
 from magicauth.errors import Denied, FreshSignInRequired, SignInRequired
 from magicauth.models import User
 from magicauth.pending import Pending
+from magicauth.reader import typed, wants_json
 from magicauth.sessions import Session
 
 P = ParamSpec("P")
@@ -69,6 +70,7 @@ def fresh_sign_in_required(view: Callable[P, R]) -> Callable[P, R]:
         if _signed_in() is None:
             raise SignInRequired
         if time.time() - session["auth_time"] > current_app.config["MAGICAUTH_FRESH_FOR"]:
+            _keep_wanted_page()
             raise FreshSignInRequired
         return view(*args, **kwargs)
 
@@ -110,12 +112,7 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
     )
     this_session().renew()
     g.current_user = CurrentUser(this_session().data)
-    email = user.canonical_email
-
-    @after_this_request
-    def remember_device(response: Any) -> Any:
-        visitor.remember_device(response, email)
-        return response
+    _know_device(user)
 
 
 def freshen(proof: str) -> None:
@@ -125,10 +122,44 @@ def freshen(proof: str) -> None:
     this_session().renew()
 
 
+def wanted_page() -> str:
+    """The page that wanted a fresh sign-in, which shows again what was typed there; or the account's."""
+    wanted = session.get("wanted")
+    return wanted["path"] if wanted else "/account"
+
+
+def typed_before() -> dict[str, str]:
+    """What was typed on this page before a fresh sign-in was asked for, once."""
+    wanted = session.get("wanted") if this_session().has_cookie and request.method == "GET" else None
+    if not wanted or wanted["path"] != request.path:
+        return {}
+    del session["wanted"]
+    typed: dict[str, str] = wanted["typed"]
+    return typed
+
+
+def notify(message: str) -> None:
+    """Keeps a sentence for the next page of this session."""
+    session["notice"] = message
+
+
+def notice() -> str | None:
+    """The sentence that an earlier request left for this page, once."""
+    return session.pop("notice", None) if this_session().has_cookie and "notice" in session else None
+
+
 def refresh_facts(user: User) -> None:
     """Brings what the session shows of its user up to date, after it changed."""
-    session.update(_facts(user), epoch=user.session_epoch)
+    session.update(_facts(user))
     g.pop("current_user", None)
+
+
+def continue_session(user: User) -> None:
+    """Lets this session, under a new id, outlive a change that ended all others."""
+    refresh_facts(user)
+    session["epoch"] = user.session_epoch
+    this_session().renew()
+    _know_device(user)
 
 
 def end_session() -> None:
@@ -168,6 +199,15 @@ def this_session() -> Session:
     return cast(Session, session)
 
 
+def _know_device(user: User) -> None:
+    email = user.canonical_email
+
+    @after_this_request
+    def remember_device(response: Any) -> Any:
+        visitor.remember_device(response, email)
+        return response
+
+
 def _signed_in() -> CurrentUser | None:
     if "current_user" not in g:
         g.current_user = CurrentUser(this_session().data) if "user_id" in session and _still_good() else None
@@ -185,6 +225,13 @@ def _still_good() -> bool:
         return False
     session.update(_facts(user), seen=int(time.time()))
     return True
+
+
+def _keep_wanted_page() -> None:
+    if wants_json():
+        return
+    path = request.path if current_app.url_map.bind("").test(request.path, "GET") else "/account"
+    session["wanted"] = {"path": path, "typed": typed()}
 
 
 def _facts(user: User) -> dict[str, Any]:

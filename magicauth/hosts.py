@@ -1,5 +1,6 @@
 """Which hosts and origins are ours: PUBLIC_URL's, or in development any loopback name and port."""
 
+import re
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
@@ -9,6 +10,7 @@ from magicauth.errors import Refused
 
 # Asked by machines that know the process by its address.
 _ANY_HOST = ("/healthz", "/readyz", "/metrics")
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 
 
 def init_app(app: Flask) -> None:
@@ -18,16 +20,17 @@ def init_app(app: Flask) -> None:
 
 def require_own_host() -> None:
     """A page of ours under another's name can be framed, cached and linked as theirs (400)."""
-    if not is_ours(origin_of(f"{request.scheme}://{request.environ.get('HTTP_HOST', '')}"), by_host=True) and (
-        request.path not in _ANY_HOST
-    ):
+    host = request.environ.get("HTTP_HOST", "")
+    # What would begin a path, a query or a fragment is in no host, and would stand in our links after it.
+    named = origin_of(f"{request.scheme}://{host}") if _HOST.fullmatch(host) else None
+    if not is_ours(named, by_host=True) and request.path not in _ANY_HOST:
         raise Refused("Host not allowed.", reason="foreign host")
 
 
 def is_ours(origin: str | None, *, by_host: bool = False) -> bool:
     """Whether `origin` is this deployment's. `by_host` leaves the scheme out: a proxy may end TLS and not say so."""
     public_url = current_app.config["PUBLIC_URL"]
-    if origin is None:
+    if origin is None or origin_of(origin) != origin:
         return False
     if public_url is None:
         return is_loopback(urlsplit(origin).hostname or "")

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from email.utils import parseaddr
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
 
 import flask_mail
 from flask import current_app, render_template
@@ -15,6 +14,7 @@ from flask_babel import force_locale
 from magicauth import challenges, outbox
 from magicauth.challenges import Challenge
 from magicauth.extensions import keyring, redis
+from magicauth.languages import RIGHT_TO_LEFT
 from magicauth.models import User
 from magicauth.outbox import Job
 from magicauth.visitor import Visitor
@@ -22,10 +22,13 @@ from magicauth.visitor import Visitor
 _NO_ACCOUNT_ONCE_IN = 86_400
 
 
-def about_challenge(letter: str, challenge: Challenge, visitor: Visitor) -> None:
-    """Queues the letter that carries the challenge's code or link."""
-    job = Job(letter, challenge.id, challenge.sends, context=_asked(visitor))
-    outbox.put(job, challenges.ttl(challenge.purpose))
+def about_challenge(
+    letter: str, challenge: Challenge, visitor: Visitor, *, language: str | None = None, **context: Any
+) -> None:
+    """Queues the letter that carries the challenge's code or link; in `language`, or else the visitor's."""
+    asked = _asked(visitor) | context
+    asked["language"] = language or visitor.language
+    outbox.put(Job(letter, challenge.id, challenge.sends, context=asked), challenges.ttl(challenge.purpose))
 
 
 def about_account(letter: str, to: str, visitor: Visitor, **context: Any) -> None:
@@ -67,18 +70,8 @@ def sign_up(job: Job) -> flask_mail.Message | None:
         return None
     if not challenge.user_id:
         return _answerable("sign_up", job, challenge)
-    user = User.by_id(challenge.user_id)
-    if user is None or user.disabled:
-        return _letter("disabled_account", job, challenge.email)
-    follow_up = challenges.issue(
-        "sign_in",
-        user.email,
-        following=challenge,
-        user_id=user.id.hex,
-        epoch=user.session_epoch,
-        browser=challenge.browser,
-    )
-    return _answerable("has_account", job, follow_up)
+    owner = User.by_id(challenge.user_id)
+    return _to_owner(owner, job, challenge) if owner else None
 
 
 def invitation(job: Job) -> flask_mail.Message | None:
@@ -95,14 +88,105 @@ def reset(job: Job) -> flask_mail.Message | None:
     return _answerable("reset", job, challenge) if challenge.user_id else sign_in(job)
 
 
+def change_email(job: Job) -> flask_mail.Message | None:
+    """To a new address: the code and link that prove it; to one that has an account, a way to sign in to that."""
+    challenge = challenges.get(job.challenge_id)
+    if challenge is None:
+        return None
+    if challenge.user_id:
+        return _answerable("change_email", job, challenge)
+    owner = User.by_email(challenge.email.lower())
+    return _to_owner(owner, job, challenge) if owner else None
+
+
+def fresh(job: Job) -> flask_mail.Message | None:
+    """The code that makes a sign-in fresh again."""
+    challenge = challenges.get(job.challenge_id)
+    return _answerable("fresh", job, challenge) if challenge else None
+
+
+def email_changed(job: Job) -> flask_mail.Message | None:
+    """To the old address: which one took its place, and the way back."""
+    challenge = challenges.get(job.challenge_id)
+    if challenge is None:
+        return None
+    undo_url = f"{job.context['base_url']}/account/email/undo?token={challenge.token}"
+    return _letter(
+        "email_changed", job, challenge.email, undo_url=undo_url, new_email=job.context["new_email"], hours=72
+    )
+
+
+def password_changed(job: Job) -> flask_mail.Message | None:
+    """The password was changed."""
+    return _warning(job)
+
+
+def new_browser(job: Job) -> flask_mail.Message | None:
+    """Somebody signed in from a browser not seen before."""
+    return _warning(job)
+
+
+def sessions_ended(job: Job) -> flask_mail.Message | None:
+    """Sessions were ended."""
+    return _warning(job)
+
+
+def codes_used_up(job: Job) -> flask_mail.Message | None:
+    """Somebody with the right password used up the codes."""
+    return _warning(job)
+
+
+def account_deleted(job: Job) -> flask_mail.Message | None:
+    """The account is gone."""
+    return _letter("account_deleted", job, job.to)
+
+
 def test(job: Job) -> flask_mail.Message | None:
     """What `flask mail send-test` sends."""
     return _letter("test", job, job.to)
 
 
 _LETTERS: dict[str, Callable[[Job], flask_mail.Message | None]] = {
-    letter.__name__: letter for letter in (sign_in, sign_up, invitation, reset, test)
+    letter.__name__: letter
+    for letter in (
+        sign_in,
+        sign_up,
+        invitation,
+        reset,
+        change_email,
+        fresh,
+        email_changed,
+        password_changed,
+        new_browser,
+        sessions_ended,
+        codes_used_up,
+        account_deleted,
+        test,
+    )
 }
+
+
+def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message | None:
+    """That there is an account already, and a link that signs in to it."""
+    if user.disabled:
+        return _letter("disabled_account", job, challenge.email)
+    follow_up = challenges.issue(
+        "sign_in",
+        user.email,
+        following=challenge,
+        user_id=user.id.hex,
+        epoch=user.session_epoch,
+        browser=challenge.browser,
+    )
+    return _answerable("has_account", job, follow_up)
+
+
+def _warning(job: Job) -> flask_mail.Message | None:
+    challenge = challenges.get(job.challenge_id)
+    if challenge is None:
+        return None
+    not_me_url = f"{job.context['base_url']}/auth/not_me?token={challenge.token}"
+    return _letter(job.letter, job, challenge.email, not_me_url=not_me_url)
 
 
 def _answerable(template: str, job: Job, challenge: Challenge) -> flask_mail.Message:
@@ -160,10 +244,6 @@ def _letter(template: str, job: Job, to: str, **context: Any) -> flask_mail.Mess
     return message
 
 
-# Languages that are written from right to left.
-RIGHT_TO_LEFT = ("ar",)
-
-
 def _message_id(job: Job, sender: str) -> str:
     # The same for a letter that goes out twice because its worker was killed, so that mail programs show it once.
     domain = parseaddr(sender)[1].rpartition("@")[2] or "localhost"
@@ -179,8 +259,3 @@ def _asked(visitor: Visitor) -> dict[str, Any]:
         "base_url": visitor.base_url,
         "language": visitor.language,
     }
-
-
-def public_host(base_url: str) -> str:
-    """The host that letters come from."""
-    return urlsplit(base_url).hostname or "localhost"

@@ -84,6 +84,16 @@ def is_json() -> bool:
     return request.mimetype == "application/json"
 
 
+def wants_json() -> bool:
+    """Whether the answer is JSON: the body was, or `Accept` prefers it to HTML (`*/*` alone does not)."""
+    if is_json():
+        return True
+    accept = request.accept_mimetypes
+    if not any(mimetype == "application/json" for mimetype in accept.values()):
+        return False
+    return accept["application/json"] > accept["text/html"]
+
+
 def _once(form: MultiDict[str, str]) -> dict[str, str]:
     for _, values in form.lists():
         if len(values) > 1:

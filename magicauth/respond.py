@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.routing import RequestRedirect
 
 from magicauth.errors import N_, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
-from magicauth.reader import is_json
+from magicauth.reader import wants_json
 
 View = Callable[..., Any]
 
@@ -40,16 +40,6 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _mistake)
 
 
-def wants_json() -> bool:
-    """Whether the answer is JSON: the body was, or `Accept` prefers it to HTML (`*/*` alone does not)."""
-    if is_json():
-        return True
-    accept = request.accept_mimetypes
-    if not any(mimetype == "application/json" for mimetype in accept.values()):
-        return False
-    return accept["application/json"] > accept["text/html"]
-
-
 def page(template: str, status: int = 200, json: dict[str, Any] | None = None, **context: Any) -> Response:
     """A page, or JSON with what `json` holds of it. A refusal under way shows on the page and sets its status."""
     if wants_json():
@@ -64,6 +54,13 @@ def go(path: str, message: str = N_("OK"), status: int = 200, **fields: Any) -> 
     if wants_json():
         return _json(status, message, {"next": path, **fields})
     response: Response = redirect(path, 303)  # type: ignore[assignment]
+    return response
+
+
+def json_file(name: str, content: dict[str, Any]) -> Response:
+    """JSON to keep: the browser saves it under `name`."""
+    response = jsonify(content)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
 
@@ -119,6 +116,10 @@ def _shown_again(show: View, refusal: Refused) -> Response:
 
 
 def _http_error(error: HTTPException) -> Any:
+    # Flask's name for what was raised after the view, when the session was saved.
+    cause = getattr(error, "original_exception", None)
+    if isinstance(cause, AWAY):
+        return _away(cause)
     if isinstance(error, RequestRedirect) or error.code is None or error.code < 400:
         return error
     if isinstance(error, RequestEntityTooLarge):

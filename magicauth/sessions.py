@@ -132,6 +132,8 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             response.vary.add("Cookie")
         if not session.modified:
             return
+        # Once: if Redis refuses it, the answer that says so is saved without it.
+        session.modified = False
         if not session:
             self._end(session)
             self._drop_cookie(app, response)

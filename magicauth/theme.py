@@ -9,13 +9,14 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, g, request
 from flask_babel import Babel, format_datetime, format_timedelta, get_locale
 
-from magicauth import mail
-from magicauth.guards import chosen_language
-from magicauth.reader import typed
+from magicauth.guards import chosen_language, notice, typed_before
+from magicauth.languages import LANGUAGES, RIGHT_TO_LEFT
+from magicauth.next_page import own_path
+from magicauth.reader import read, typed
+from magicauth.respond import go
 
-# Code and the language's own name.
-LANGUAGES = [("en", "English")]
 LANGUAGE_COOKIE = "magicauth-language"
+_LANGUAGE_LIFE = 365 * 86_400
 
 bp = Blueprint("theme", __name__)
 
@@ -44,6 +45,24 @@ def accent() -> Response:
     return Response(f":root {{ --accent: {colour}; }}\n" if colour else "", mimetype="text/css")
 
 
+@bp.post("/language")
+def pick() -> Response:
+    """Keeps the language for this browser, and goes back to the page where it was picked."""
+    back = own_path(read("back"))
+    path = back.partition("?")[0]
+    response = go(back if back and current_app.url_map.bind("").test(path, "GET") else "/")
+    if read("language") in dict(LANGUAGES):
+        response.set_cookie(
+            LANGUAGE_COOKIE,
+            read("language"),
+            max_age=_LANGUAGE_LIFE,
+            httponly=True,
+            secure=current_app.config["SESSION_COOKIE_SECURE"],
+            samesite="Lax",
+        )
+    return response
+
+
 def select_language() -> str:
     """The account's language, the one picked in this browser, or the best that `Accept-Language` asks for."""
     codes = [code for code, _ in LANGUAGES]
@@ -57,10 +76,10 @@ def _context() -> dict[str, Any]:
     language = str(get_locale() or "en")
     return {
         "lang": language,
-        "dir": "rtl" if language in mail.RIGHT_TO_LEFT else "ltr",
+        "dir": "rtl" if language in RIGHT_TO_LEFT else "ltr",
         "refusal": g.get("refusal"),
-        "typed": typed() if request else {},
-        "notice": g.get("notice"),
+        "typed": typed() | typed_before() if request else {},
+        "notice": notice() if request else None,
     }
 
 

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from flask import Response, current_app, request
+from flask_babel import get_locale
 
 from magicauth.crypto import Keyring
 from magicauth.extensions import keyring
@@ -64,13 +65,13 @@ class Visitor:
         return device_id if known else ""
 
 
-def visitor(language: str = "en") -> Visitor:
+def visitor() -> Visitor:
     """The visitor of the current request."""
     return Visitor(
         ip=request.remote_addr or "",
         browser=summary(request.user_agent.string),
         base_url=current_app.config["PUBLIC_URL"] or request.host_url.rstrip("/"),
-        language=language,
+        language=str(get_locale() or "en"),
         device_cookie=request.cookies.get(device_cookie_name(), ""),
     )
 

@@ -2,8 +2,8 @@
 
 from flask import Blueprint
 
-from magicauth.account import home, users
+from magicauth.account import activity, deletion, email, export, home, password, profile, sessions, users
 
 bp = Blueprint("account", __name__)
-for part in (home, users):
+for part in (home, profile, password, email, sessions, activity, export, deletion, users):
     bp.register_blueprint(part.bp)

@@ -10,8 +10,8 @@ from magicauth.auth import steps
 from magicauth.errors import Denied
 from magicauth.flows import email_proof
 from magicauth.guards import current_user
-from magicauth.reader import read, read_query
-from magicauth.respond import again, page, wants_json
+from magicauth.reader import read, read_query, wants_json
+from magicauth.respond import again, page
 
 bp = Blueprint("link", __name__)
 

@@ -6,8 +6,8 @@ from magicauth import guards
 from magicauth.auth import steps
 from magicauth.errors import NotFound
 from magicauth.flows import sign_in
-from magicauth.reader import read
-from magicauth.respond import again, go, page, wants_json
+from magicauth.reader import read, wants_json
+from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
 
 bp = Blueprint("password", __name__)

@@ -3,9 +3,9 @@
 from flask import Blueprint, Response, g
 
 from magicauth import guards
-from magicauth.auth.next_page import own_path
 from magicauth.flows import sign_in
 from magicauth.guards import current_user
+from magicauth.next_page import own_path
 from magicauth.reader import read, read_flag, read_query_leniently, read_text, typed
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor

@@ -41,7 +41,9 @@ def ask_the_rest() -> Response:
 @bp.post("/users/signup")
 @again(ask_the_rest)
 def finish() -> Response:
-    user = sign_up.finish(_token(), read_text("name"), read_text("password"), read_text("phone"), read_text("email"))
+    user = sign_up.finish(
+        _token(), read_text("name"), read_text("password"), read_text("phone"), read_text("email"), visitor()
+    )
     guards.start_session(user, ["email"] + (["password"] if user.password_hash else []))
     return go("/home", "User saved!", 201, user=as_json(user))
 

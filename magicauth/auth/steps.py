@@ -1,13 +1,26 @@
-"""From one step of a sign-in to the next, in this browser."""
+"""From one step to the next, in this browser: what an answered challenge leads to."""
 
 from flask import Response
 
 from magicauth import guards
 from magicauth.challenges import Challenge
-from magicauth.flows import sign_in
+from magicauth.errors import N_
+from magicauth.flows import email, sign_in
+from magicauth.guards import current_user
 from magicauth.pending import Pending
 from magicauth.respond import go
 from magicauth.visitor import visitor
+
+
+def answered(challenge: Challenge, message: str = "OK") -> Response:
+    """On with what the challenge is for."""
+    if challenge.purpose == "change_email":
+        return _email_changed(challenge)
+    pending = sign_in.email_proven(challenge, guards.pending())
+    if challenge.purpose == "reset":
+        guards.keep_pending(pending, risen=True)
+        return go("/auth/reset/password", message)
+    return go_on(pending, message)
 
 
 def go_on(pending: Pending, message: str = "OK") -> Response:
@@ -21,6 +34,13 @@ def go_on(pending: Pending, message: str = "OK") -> Response:
     return go("/auth/password" if wanted == "password" else "/verify", message)
 
 
-def answered(challenge: Challenge, message: str = "OK") -> Response:
-    """On with what an answered challenge is for."""
-    return go_on(sign_in.email_proven(challenge, guards.pending()), message)
+def _email_changed(challenge: Challenge) -> Response:
+    # Whoever opens the letter at the new address has proven it, here or elsewhere; signed in stays who was.
+    own = bool(current_user) and current_user.row.id.hex == challenge.user_id
+    user = email.confirm(challenge, visitor(), guards.this_session() if own else None)
+    if not own:
+        return go("/auth", "E-mail address changed.")
+    guards.drop_pending()
+    guards.continue_session(user)
+    guards.notify(N_("Your e-mail address is changed."))
+    return go("/account", "E-mail address changed.")

@@ -12,21 +12,28 @@ from magicauth.auth import steps
 from magicauth.auth.webmail import webmail
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, NotFound
-from magicauth.flows import email_proof, sign_in
+from magicauth.flows import email, email_proof, sign_in
+from magicauth.guards import current_user
 from magicauth.pending import Pending
-from magicauth.reader import read
-from magicauth.respond import again, go, page, wants_json
+from magicauth.reader import read, wants_json
+from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
 
 # A letter that the mail server has not taken after this many seconds is said to be delayed.
 DELAYED_AFTER = 15
+# Where "wrong address?" leads, with what was typed.
+_CHANGE_ADDRESS = {
+    "sign_in": "/auth?email={}",
+    "reset": "/auth/reset?email={}",
+    "change_email": "/account/email?email={}",
+}
 
 bp = Blueprint("verify", __name__)
 
 
 @bp.get("/verify")
 def ask() -> Response:
-    pending = guards.pending()
+    pending = _pending()
     challenge = challenges.get(pending.challenge_id) if pending else None
     if pending is None:
         if wants_json():
@@ -41,18 +48,31 @@ def ask() -> Response:
 @bp.post("/verify")
 @again(ask)
 def verify() -> Response:
-    challenge = email_proof.by_code(guards.pending(), read("OTP"), visitor())
+    challenge = email_proof.by_code(_pending(), read("OTP"), visitor())
     return steps.answered(challenge, "OTP is correct")
 
 
 @bp.post("/verify/resend")
 @again(ask)
 def resend() -> Response:
-    pending = guards.pending()
+    pending = _pending()
     if pending is None:
         raise NotFound(N_("OTP not found"))
-    guards.keep_pending(sign_in.resend(pending, visitor()))
+    if pending.purpose == "change_email":
+        guards.keep_pending(email.resend(current_user.row, pending, visitor()))
+    else:
+        guards.keep_pending(sign_in.resend(pending, visitor()))
     return go("/verify", "Letter sent to your email!")
+
+
+def _pending() -> Pending | None:
+    """What is under way here and answered on this page: a code of another purpose is none."""
+    pending = guards.pending()
+    if pending is None or pending.purpose not in email_proof.PURPOSES:
+        return None
+    if pending.purpose == "change_email" and not current_user:
+        return None
+    return pending
 
 
 def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
@@ -68,7 +88,7 @@ def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
         "resend_in": max(0, round(email_proof.seconds_to_wait(challenge))) if challenge and is_open else 0,
         "letter": _letter_state(challenge),
         "webmail": webmail(pending.email),
-        "change_url": f"/auth?email={quote(pending.email)}",
+        "change_url": _CHANGE_ADDRESS[pending.purpose].format(quote(pending.email)),
     }
 
 

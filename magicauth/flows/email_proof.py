@@ -5,10 +5,11 @@ from collections.abc import Callable, Collection
 
 from flask import current_app
 
-from magicauth import challenges, limits, mail
+from magicauth import audit, challenges, limits, mail
 from magicauth.challenges import Challenge, Purpose
 from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, TooMany
-from magicauth.models import User, parse_email
+from magicauth.flows import security
+from magicauth.models import Action, User, parse_email
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor
 
@@ -33,7 +34,7 @@ def ask(purpose: Purpose, email: str, to: str, user: User | None, visitor: Visit
         browser=visitor.browser,
         next=next_page,
     )
-    mail.about_challenge(purpose, challenge, visitor)
+    mail.about_challenge(purpose, challenge, visitor, language=user.language if user else None)
     return challenge
 
 
@@ -82,6 +83,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
         limits.give_back("codes", asker)
         raise _none_open("guesses spent or answered meanwhile")
     if not right:
+        _tell_of_wrong_code(pending, challenge, visitor, left)
         raise Incorrect(N_("Incorrect OTP"), reason="wrong code", attempts_left=left)
     limits.give_back("codes", asker)
     if not challenges.redeem(challenge):
@@ -124,6 +126,21 @@ def user_of(challenge: Challenge) -> User:
     if user is None or user.disabled or user.session_epoch != challenge.epoch:
         raise _none_open("account gone, disabled or changed since")
     return user
+
+
+def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor, left: int) -> None:
+    audit.record(
+        Action.SIGN_IN_REFUSED,
+        visitor,
+        user_id=challenge.user_id,
+        canonical_email=pending.email,
+        result="wrong code",
+    )
+    user = User.by_id(pending.user_id) if left == 0 and "password" in pending.proofs else None
+    if user is not None:
+        # Whoever guesses at the code has the right password already.
+        audit.record(Action.CODES_USED_UP, visitor, user)
+        security.warn("codes_used_up", user, visitor)
 
 
 def _settle(challenge: Challenge) -> None:

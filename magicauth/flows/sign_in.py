@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from flask import current_app
 
-from magicauth import challenges, limits, passwords
+from magicauth import audit, challenges, limits, passwords
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, Incorrect, NotFound
 from magicauth.extensions import db
-from magicauth.flows import email_proof
+from magicauth.flows import email_proof, security
 from magicauth.flows.proofs import Proof, missing
-from magicauth.models import User, parse_email
+from magicauth.models import Action, User, parse_email
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor
 
@@ -24,7 +24,7 @@ def start(
     """
     email, typed = parse_email(typed_email)
     asks_password = current_app.config["MAGICAUTH_PASSWORDS"] != "off" and password != ""
-    user = _check_password(email, password, visitor) if asks_password else _account(email)
+    user = _check_password(email, password, visitor) if asks_password else account(email)
     pending = _kept(under_way, email, visitor, user)
     if pending is None:
         challenge = email_proof.ask("sign_in", email, user.email if user else typed, user, visitor, next_page)
@@ -34,12 +34,12 @@ def start(
 
 
 def resend(pending: Pending, visitor: Visitor) -> Pending:
-    """Sends the letter of a sign-in again. Raises TooMany."""
+    """Sends the letter of a sign-in, or of a reset, again. Raises TooMany."""
 
     def anew() -> Challenge:
-        user = _account(pending.email)
+        user = account(pending.email)
         to = user.email if user else pending.email
-        return email_proof.ask("sign_in", pending.email, to, user, visitor, pending.next)
+        return email_proof.ask(pending.purpose, pending.email, to, user, visitor, pending.next)
 
     return email_proof.resend(pending, visitor, anew)
 
@@ -61,6 +61,7 @@ def prove_password(pending: Pending | None, password: str, visitor: Visitor) -> 
     asker = visitor.asker(user.canonical_email)
     limits.take("passwords", asker)
     if not passwords.verify(user.password_hash, password):
+        audit.record(Action.SIGN_IN_REFUSED, visitor, user, result="wrong password")
         raise Incorrect(N_("Password is incorrect."), errors={"password": [N_("Password is incorrect.")]})
     limits.give_back("passwords", asker)
     _rehash(user, password)
@@ -77,11 +78,16 @@ def next_step(pending: Pending | None) -> tuple[User, Proof | None]:
 
 
 def finished(user: User, visitor: Visitor) -> None:
-    """A finished sign-in forgets the account's own failures; nothing else does."""
-    limits.clear(visitor.asker(user.canonical_email))
+    """A finished sign-in forgets the account's own failures; nothing else does. One from a new browser is told of."""
+    asker = visitor.asker(user.canonical_email)
+    limits.clear(asker)
+    audit.record(Action.SIGNED_IN, visitor, user)
+    if not asker.device:
+        security.warn("new_browser", user, visitor)
 
 
-def _account(email: str) -> User | None:
+def account(email: str) -> User | None:
+    """The user of a canonical address, if the account may be used: one that is disabled is like none."""
     user = User.by_email(email)
     return user if user is not None and not user.disabled else None
 
@@ -89,8 +95,9 @@ def _account(email: str) -> User | None:
 def _check_password(email: str, password: str, visitor: Visitor) -> User:
     asker = visitor.asker(email)
     limits.take("passwords", asker)
-    user = _account(email)
+    user = account(email)
     if not passwords.verify(user.password_hash if user else None, password) or user is None:
+        audit.record(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result="wrong password")
         raise Incorrect(N_("Email or password is incorrect."))
     limits.give_back("passwords", asker)
     _rehash(user, password)

@@ -6,13 +6,13 @@ import unicodedata
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from magicauth import challenges, limits, passwords
+from magicauth import audit, challenges, limits, passwords
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, Denied, Invalid
 from magicauth.extensions import db
 from magicauth.flows import email_proof
-from magicauth.models import User, parse_email
-from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH
+from magicauth.models import Action, User, parse_email
+from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH, new_id
 from magicauth.visitor import Visitor
 
 _PHONE = re.compile(r"\+?[0-9][0-9 ()./-]*")
@@ -45,7 +45,7 @@ def invitation(token: str) -> Challenge:
     return challenge
 
 
-def finish(token: str, name: str, password: str, phone: str, typed_email: str) -> User:
+def finish(token: str, name: str, password: str, phone: str, typed_email: str, visitor: Visitor) -> User:
     """Makes the account. A form with mistakes keeps the link good. Raises Invalid or Denied."""
     challenge = invitation(token)
     email, typed = parse_email(challenge.email)
@@ -56,12 +56,20 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str) -
         errors["password"] = weak
     if errors:
         raise Invalid(errors=errors)
-    user = User(canonical_email=email, email=typed, name=name, phone=phone or None, password_hash=_hash(password))
+    user = User(
+        id=new_id(),
+        canonical_email=email,
+        email=typed,
+        name=name,
+        phone=phone or None,
+        password_hash=_hash(password),
+        language=None,
+    )
     db.session.add(user)
     try:
         # The unique address decides between parallel posts of one link; the link ends only when the account stands, so
         # that a database that is away burns none.
-        db.session.commit()
+        audit.record(Action.SIGNED_UP, visitor, user)
     except IntegrityError:
         db.session.rollback()
         raise _taken() from None

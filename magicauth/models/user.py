@@ -110,11 +110,12 @@ def parse_email(typed: str) -> tuple[str, str]:
 
     Raises Invalid. The local part is ASCII, so that no two addresses look alike; no display name, no second address.
     """
-    typed = typed.strip()
+    # Space around it is pasted by accident; a line break, even there, would write headers, and is not forgiven.
+    typed = typed.strip(" \u00a0\u3000")
     if not typed:
         raise Invalid(N_("Email required."), errors={"email": [N_("Email required.")]})
     try:
-        # Before the parser sees it: line breaks would write headers, and a parser's view of the rest may differ.
+        # Before the parser sees it, whose view of such characters may differ.
         if not typed.isprintable() or len(typed) > EMAIL_LENGTH:
             raise EmailNotValidError
         development = current_app.config["MAGICAUTH_MODE"] == "development"
@@ -124,6 +125,7 @@ def parse_email(typed: str) -> tuple[str, str]:
             allow_smtputf8=False,
             allow_quoted_local=False,
             allow_domain_literal=False,
+            strict=True,
             check_deliverability=False,
             test_environment=development,
         )

@@ -36,7 +36,9 @@ def letter(name: str) -> Response:
     kept = _mailbox().get(name)
     if kept is None:
         abort(404)
-    response = Response(kept.html, mimetype="text/html")
+    # Its links open in the window that shows it: no page of ours lets itself be framed.
+    html = kept.html.replace("<head>", '<head><base target="_top">', 1)
+    response = Response(html, mimetype="text/html")
     response.headers["Content-Security-Policy"] = _LETTER_CSP
     response.headers["X-Frame-Options"] = "SAMEORIGIN"
     return response

@@ -1,0 +1,29 @@
+"""`/account/delete`: deleting the account, for good."""
+
+from flask import Blueprint, Response
+
+from magicauth import guards
+from magicauth.flows import deletion
+from magicauth.guards import current_user, fresh_sign_in_required
+from magicauth.reader import read
+from magicauth.respond import again, go, page
+from magicauth.visitor import visitor
+
+bp = Blueprint("deletion", __name__)
+
+
+@bp.get("/account/delete")
+@fresh_sign_in_required
+def ask() -> Response:
+    return page("account/deletion.html", user=current_user)
+
+
+@bp.post("/account/delete")
+@fresh_sign_in_required
+@again(ask)
+def delete() -> Response:
+    row = current_user.row
+    deletion.confirm(row, read("email"))
+    deletion.delete(row, visitor())
+    guards.end_session()
+    return go("/auth", "Account deleted.")

@@ -1,0 +1,37 @@
+"""`/account/password`: another password, or a first one."""
+
+from flask import Blueprint, Response, abort, current_app
+
+from magicauth import guards
+from magicauth.errors import N_
+from magicauth.flows import password
+from magicauth.guards import current_user, fresh_sign_in_required
+from magicauth.reader import read
+from magicauth.respond import again, go, page
+from magicauth.visitor import visitor
+
+bp = Blueprint("account_password", __name__)
+
+
+@bp.before_request
+def passwords_in_use() -> None:
+    """Without passwords there is none to change."""
+    if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
+        abort(404)
+
+
+@bp.get("/account/password")
+@fresh_sign_in_required
+def ask() -> Response:
+    return page("account/password.html", user=current_user)
+
+
+@bp.post("/account/password")
+@fresh_sign_in_required
+@again(ask)
+def change() -> Response:
+    row = current_user.row
+    password.change(row, read("old_password"), read("password"), visitor(), guards.this_session())
+    guards.continue_session(row)
+    guards.notify(N_("Your password is changed."))
+    return go("/account", "Password changed.")

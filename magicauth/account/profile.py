@@ -1,0 +1,40 @@
+"""`/account`: name, phone and language, and the way to everything else."""
+
+from flask import Blueprint, Response
+
+from magicauth import audit, guards
+from magicauth.errors import N_, Invalid
+from magicauth.flows.sign_up import clean_profile
+from magicauth.guards import current_user, login_required
+from magicauth.languages import LANGUAGES
+from magicauth.models import Action, as_json
+from magicauth.reader import read_text
+from magicauth.respond import again, go, page
+from magicauth.visitor import visitor
+
+bp = Blueprint("profile", __name__)
+
+
+@bp.get("/account")
+@login_required
+def show() -> Response:
+    return page("account/profile.html", json={"user": as_json(current_user)}, user=current_user)
+
+
+@bp.post("/account")
+@login_required
+@again(show)
+def save() -> Response:
+    name, phone, errors = clean_profile(read_text("name"), read_text("phone"))
+    if errors:
+        raise Invalid(errors=errors)
+    row = current_user.row
+    row.name, row.phone, row.language = name, phone or None, _language(read_text("language"))
+    audit.record(Action.PROFILE_CHANGED, visitor(), row)
+    guards.refresh_facts(row)
+    guards.notify(N_("Saved."))
+    return go("/account", "Saved.", user=as_json(row))
+
+
+def _language(code: str) -> str | None:
+    return code if code in dict(LANGUAGES) else None

@@ -1,0 +1,64 @@
+"""`/account/sessions`: where one is signed in; ending one session, or all others."""
+
+from flask import Blueprint, Response
+
+from magicauth import audit, guards, sessions
+from magicauth.errors import N_, NotFound
+from magicauth.flows import security
+from magicauth.guards import current_user, login_required
+from magicauth.models import Action, iso
+from magicauth.reader import read
+from magicauth.respond import again, go, page
+from magicauth.sessions import Listed
+from magicauth.visitor import visitor
+
+bp = Blueprint("sessions", __name__)
+
+
+@bp.get("/account/sessions")
+@login_required
+def show() -> Response:
+    row = current_user.row
+    live = sessions.listed(row.id.hex, row.session_epoch, guards.this_session())
+    return page(
+        "account/sessions.html",
+        json={"sessions": [session_as_json(one) for one in live]},
+        sessions=live,
+        user=current_user,
+    )
+
+
+@bp.post("/account/sessions/end")
+@login_required
+@again(show)
+def end() -> Response:
+    row = current_user.row
+    if not sessions.revoke(row.id.hex, read("session")):
+        raise NotFound(N_("Session not found."))
+    audit.record(Action.SESSION_ENDED, visitor(), row)
+    guards.notify(N_("That session is ended."))
+    return go("/account/sessions", "Session ended.")
+
+
+@bp.post("/account/sessions/end_others")
+@login_required
+@again(show)
+def end_others() -> Response:
+    row = current_user.row
+    security.end_everything(Action.SESSIONS_ENDED, row, visitor(), but=guards.this_session())
+    security.warn("sessions_ended", row, visitor())
+    guards.continue_session(row)
+    guards.notify(N_("All other sessions are ended."))
+    return go("/account/sessions", "Sessions ended.")
+
+
+def session_as_json(session: Listed) -> dict[str, object]:
+    """What programs see of a session."""
+    return {
+        "session": session.handle,
+        "browser": session.browser,
+        "address": session.address,
+        "created_at": iso(session.created),
+        "seen_at": iso(session.seen),
+        "current": session.current,
+    }

@@ -1,0 +1,65 @@
+"""Recording what happens: a row in the same transaction, then a signal that a site builder can hook into."""
+
+import uuid
+from collections.abc import Sequence
+
+from blinker import NamedSignal, Namespace
+from flask import current_app
+from sqlalchemy import select, update
+
+from magicauth.extensions import db, keyring
+from magicauth.models import Action, AuditEvent, User
+from magicauth.models.user import now
+from magicauth.visitor import Visitor
+
+_signals = Namespace()
+
+
+def signal(action: Action) -> NamedSignal:
+    """The Blinker signal of an action, sent by the app after the commit with `user` (None for a stranger)."""
+    return _signals.signal(action.value)
+
+
+def record(
+    action: Action,
+    visitor: Visitor,
+    user: User | None = None,
+    *,
+    user_id: str = "",
+    canonical_email: str = "",
+    result: str = "ok",
+) -> None:
+    """Commits what the caller changed together with the row that tells of it, then sends the signal.
+
+    `user_id` ("" for a stranger) and `canonical_email` where the row was not loaded: a stranger leaves the same trace,
+    in the same statements.
+    """
+    db.session.add(
+        AuditEvent(
+            at=now(),
+            action=action.value,
+            result=result,
+            user_id=user.id if user else uuid.UUID(user_id) if user_id else None,
+            subject=subject(user.canonical_email if user else canonical_email),
+            ip=visitor.ip,
+            browser=visitor.browser,
+        )
+    )
+    db.session.commit()
+    signal(action).send(current_app._get_current_object(), user=user)  # type: ignore[attr-defined]
+
+
+def subject(canonical_email: str) -> str:
+    """The keyed hash that stands for an address."""
+    return keyring().tag("audit", canonical_email)
+
+
+def events_of(user_id: uuid.UUID, before: uuid.UUID | None, limit: int) -> Sequence[AuditEvent]:
+    """The events of a user, the newest first; those before the event `before`."""
+    query = select(AuditEvent).where(AuditEvent.user_id == user_id).order_by(AuditEvent.id.desc()).limit(limit)
+    return db.session.scalars(query.where(AuditEvent.id < before) if before else query).all()
+
+
+def forget(user: User) -> None:
+    """Takes what is personal out of the events of a user who goes: the keyed hash of the address stays."""
+    db.session.execute(update(AuditEvent).where(AuditEvent.user_id == user.id).values(ip="", browser=""))

@@ -1,0 +1,29 @@
+"""`/auth/not_me`: the link of every letter of warning. A GET changes nothing."""
+
+from flask import Blueprint, Response
+
+from magicauth import guards
+from magicauth.flows import not_me
+from magicauth.reader import read, read_query
+from magicauth.respond import again, go, page
+from magicauth.visitor import visitor
+
+bp = Blueprint("not_me", __name__)
+
+
+@bp.get("/auth/not_me")
+def ask() -> Response:
+    token = read("token") or read_query("token")
+    not_me.look_at(token)
+    return page("auth/not_me.html", token=token)
+
+
+@bp.post("/auth/not_me")
+@again(ask)
+def secure() -> Response:
+    pending = not_me.secure(read("token") or read_query("token"), visitor())
+    guards.end_session()
+    if pending is None:
+        return go("/auth", "All sessions ended.")
+    guards.keep_pending(pending)
+    return go("/verify", "All sessions ended. Letter sent to your email!")

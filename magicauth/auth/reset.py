@@ -1,0 +1,42 @@
+"""`/auth/reset`: a new password for one that is forgotten."""
+
+from flask import Blueprint, Response, abort, current_app
+
+from magicauth import guards
+from magicauth.auth import steps
+from magicauth.flows import password
+from magicauth.reader import read, read_query_leniently
+from magicauth.respond import again, go, page
+from magicauth.visitor import visitor
+
+bp = Blueprint("reset", __name__)
+
+
+@bp.before_request
+def passwords_in_use() -> None:
+    """Without passwords there is none to forget."""
+    if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
+        abort(404)
+
+
+@bp.get("/auth/reset")
+def ask() -> Response:
+    return page("auth/reset.html", email=read_query_leniently("email"))
+
+
+@bp.post("/auth/reset")
+@again(ask)
+def start() -> Response:
+    guards.keep_pending(password.start_reset(read("email"), visitor()))
+    return go("/verify", "Letter sent to your email!")
+
+
+@bp.get("/auth/reset/password")
+def ask_new() -> Response:
+    return page("auth/reset_password.html", email=password.whose_reset(guards.pending()).email)
+
+
+@bp.post("/auth/reset/password")
+@again(ask_new)
+def choose() -> Response:
+    return steps.go_on(password.reset(guards.pending(), read("password"), visitor()), "Password saved.")

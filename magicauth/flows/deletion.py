@@ -1,0 +1,25 @@
+"""Deleting an account: what is personal goes; the audit keeps a keyed hash."""
+
+from dataclasses import replace
+
+from magicauth import audit, mail, sessions
+from magicauth.errors import N_, Invalid
+from magicauth.extensions import db
+from magicauth.models import Action, User, parse_email
+from magicauth.visitor import Visitor
+
+
+def confirm(user: User, typed_email: str) -> None:
+    """Whether the owner means it: the address must be typed. Raises Invalid."""
+    if parse_email(typed_email)[0] != user.canonical_email:
+        raise Invalid(errors={"email": [N_("Type the address of this account.")]})
+
+
+def delete(user: User, visitor: Visitor) -> None:
+    """Deletes the account and ends its sessions; a letter says so."""
+    user_id, email = user.id.hex, user.email
+    db.session.delete(user)
+    audit.forget(user)
+    audit.record(Action.DELETED, replace(visitor, ip="", browser=""), user)
+    sessions.revoke_all(user_id)
+    mail.about_account("account_deleted", email, visitor)

@@ -1,0 +1,76 @@
+"""Changing the e-mail address: proof at the new one, notice and a way back at the old one."""
+
+from sqlalchemy.exc import IntegrityError
+
+from magicauth import challenges, mail
+from magicauth.challenges import Challenge
+from magicauth.errors import N_, Denied, Invalid
+from magicauth.extensions import db
+from magicauth.flows import email_proof, security
+from magicauth.models import Action, User, parse_email
+from magicauth.pending import Pending
+from magicauth.sessions import Session
+from magicauth.visitor import Visitor
+
+
+def start(user: User, typed_email: str, visitor: Visitor) -> Pending:
+    """Mails a code and a link to the new address, the same whether or not it has an account.
+
+    Raises Invalid or TooMany.
+    """
+    email, typed = parse_email(typed_email)
+    if email == user.canonical_email:
+        raise Invalid(errors={"email": [N_("This is your address already.")]})
+    return Pending.asking(_ask(user, email, typed, visitor), email)
+
+
+def resend(user: User, pending: Pending, visitor: Visitor) -> Pending:
+    """Sends that letter again. Raises TooMany."""
+    return email_proof.resend(pending, visitor, lambda: _ask(user, pending.email, pending.email, visitor))
+
+
+def confirm(challenge: Challenge, visitor: Visitor, this: Session | None) -> User:
+    """Moves the account to the proven address and ends every other session. Raises NotFound or Invalid."""
+    user = email_proof.user_of(challenge)
+    old = user.email
+    user.canonical_email, user.email = parse_email(challenge.email)
+    _end_everything(Action.EMAIL_CHANGED, user, visitor, this)
+    undo = challenges.issue("undo_email", old, user_id=user.id.hex)
+    mail.about_challenge("email_changed", undo, visitor, new_email=masked(user.email))
+    return user
+
+
+def look_at_undo(token: str) -> Challenge:
+    """The change that the link would undo. Changes nothing. Raises Invalid or Denied."""
+    return email_proof.look_at_link(token, ["undo_email"])
+
+
+def undo(token: str, visitor: Visitor) -> None:
+    """Moves the account back to the address that had it, and ends every session. Raises Invalid or Denied."""
+    challenge = look_at_undo(token)
+    user = User.by_id(challenge.user_id)
+    if user is None:
+        raise Denied(reason="account gone")
+    user.canonical_email, user.email = parse_email(challenge.email)
+    _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor, None)
+    # Not before the account has moved: a database that is away burns no link.
+    challenges.redeem(challenge)
+
+
+def masked(email: str) -> str:
+    """An address as its owner recognises it and nobody else does."""
+    local, _, domain = email.rpartition("@")
+    return f"{local[0]}{'•' * 4}@{domain}"
+
+
+def _ask(user: User, email: str, to: str, visitor: Visitor) -> Challenge:
+    taken = User.by_email(email) is not None
+    return email_proof.ask("change_email", email, to, None if taken else user, visitor)
+
+
+def _end_everything(action: Action, user: User, visitor: Visitor, this: Session | None) -> None:
+    try:
+        security.end_everything(action, user, visitor, but=this)
+    except IntegrityError:
+        db.session.rollback()
+        raise Invalid(N_("Email already in use.")) from None

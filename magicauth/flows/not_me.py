@@ -1,0 +1,33 @@
+""" "This was not me": all sessions end, and a letter for a new password goes out."""
+
+from flask import current_app
+
+from magicauth import challenges
+from magicauth.challenges import Challenge
+from magicauth.errors import Denied
+from magicauth.flows import email_proof, password, security
+from magicauth.models import Action, User
+from magicauth.pending import Pending
+from magicauth.visitor import Visitor
+
+
+def look_at(token: str) -> Challenge:
+    """The warning that the link answers. Changes nothing. Raises Invalid or Denied."""
+    return email_proof.look_at_link(token, ["not_me"])
+
+
+def secure(token: str, visitor: Visitor) -> Pending | None:
+    """Ends every session of the account and begins a reset. Raises Invalid or Denied.
+
+    Good whatever has happened to the account since the letter, but for its address: a letter for a new password must
+    not go to whoever has moved the account to himself (that has its own way back).
+    """
+    challenge = look_at(token)
+    user = User.by_id(challenge.user_id)
+    if user is None:
+        raise Denied(reason="account gone")
+    security.end_everything(Action.NOT_ME, user, visitor)
+    challenges.redeem(challenge)
+    if user.email != challenge.email or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
+        return None
+    return password.start_reset(user.email, visitor)

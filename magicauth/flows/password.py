@@ -1,0 +1,67 @@
+"""Changing a password, and choosing a new one when it is forgotten."""
+
+from dataclasses import replace
+
+from flask import current_app
+
+from magicauth import limits, passwords
+from magicauth.errors import N_, Incorrect, Invalid, NotFound
+from magicauth.flows import email_proof, security, sign_in
+from magicauth.models import Action, User, parse_email
+from magicauth.pending import Pending
+from magicauth.sessions import Session
+from magicauth.visitor import Visitor
+
+
+def start_reset(typed_email: str, visitor: Visitor) -> Pending:
+    """Mails a code and a link; the same for every address. Raises Invalid or TooMany."""
+    email, typed = parse_email(typed_email)
+    user = sign_in.account(email)
+    challenge = email_proof.ask("reset", email, user.email if user else typed, user, visitor)
+    return Pending.asking(challenge, email)
+
+
+def reset(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
+    """Sets the new password after the proof of the address; what else the account asks for is still asked.
+
+    Ends every session. Raises NotFound or Invalid.
+    """
+    user = whose_reset(pending)
+    if pending is None:
+        raise NotFound
+    _set(user, password, "password")
+    security.end_everything(Action.PASSWORD_RESET, user, visitor)
+    security.warn("password_changed", user, visitor)
+    return replace(pending, purpose="sign_in").showing("password", user.id.hex, user.session_epoch)
+
+
+def whose_reset(pending: Pending | None) -> User:
+    """Whose new password may be chosen. Raises NotFound before the address is proven."""
+    if pending is None or pending.purpose != "reset" or "email" not in pending.proofs:
+        raise NotFound(reason="no reset was proven")
+    return sign_in.next_step(pending)[0]
+
+
+def change(user: User, old_password: str, password: str, visitor: Visitor, this: Session) -> None:
+    """Changes the password; the old one is asked for, if there is one. Ends every other session.
+
+    Raises Incorrect, Invalid or TooMany.
+    """
+    if user.password_hash:
+        asker = visitor.asker(user.canonical_email)
+        limits.take("passwords", asker)
+        if not passwords.verify(user.password_hash, old_password):
+            raise Incorrect(N_("Password is incorrect."), errors={"old_password": [N_("Password is incorrect.")]})
+        limits.give_back("passwords", asker)
+    _set(user, password, "password")
+    security.end_everything(Action.PASSWORD_CHANGED, user, visitor, but=this)
+    security.warn("password_changed", user, visitor)
+
+
+def _set(user: User, password: str, field: str) -> None:
+    if not password:
+        raise Invalid(errors={field: [N_("Password required.")]})
+    about = (user.canonical_email, user.name, current_app.config["MAGICAUTH_SITE_NAME"])
+    if weak := passwords.weaknesses(password, about):
+        raise Invalid(errors={field: weak})
+    user.password_hash = passwords.hash_password(password)

@@ -1,0 +1,52 @@
+"""Stylesheet, script and pictures: served beside the app, compressed, without a session or a Redis command."""
+
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from whitenoise import WhiteNoise
+from whitenoise.compress import Compressor
+
+# Their addresses carry a hash of what is in them (theme.py).
+_LIFE = 365 * 86_400
+_SOURCE = Path(__file__).parent / "static"
+
+
+def serve(wsgi_app: Callable[..., Any], instance: Path, add_headers: Callable[..., None]) -> WhiteNoise:
+    """The WSGI app with `/static/` in front of it. Compressed copies lie in the folder `instance`; where that cannot be
+    written the files go out as they are, and a proxy may compress them."""
+    try:
+        root = _compressed(instance)
+    except OSError:
+        root = _SOURCE
+    return WhiteNoise(
+        wsgi_app,
+        root=root,
+        prefix="static/",
+        max_age=_LIFE,
+        allow_all_origins=False,
+        add_headers_function=add_headers,
+    )
+
+
+def _compressed(instance: Path) -> Path:
+    paths = sorted(_SOURCE.iterdir())
+    folder = instance / f"static-{hashlib.sha256(b''.join(path.read_bytes() for path in paths)).hexdigest()[:12]}"
+    if folder.is_dir():
+        return folder
+    instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".static-", dir=instance))
+    compressor = Compressor(use_brotli=False, quiet=True)
+    for path in paths:
+        copy = shutil.copy(path, draft)
+        if compressor.should_compress(path.name):
+            list(compressor.compress(str(copy)))
+    # Renamed when it is whole: another process that starts now sees all of it or nothing.
+    with contextlib.suppress(OSError):
+        draft.rename(folder)
+    shutil.rmtree(draft, ignore_errors=True)
+    return folder
