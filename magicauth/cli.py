@@ -1,7 +1,362 @@
 """`flask users | sessions | mail | audit | doctor`."""
 
-from flask import Flask
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from flask import Flask, current_app
+from flask.cli import AppGroup, with_appcontext
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from magicauth import audit, challenges, mail, outbox, passwords, sessions
+from magicauth.errors import Invalid, Refused
+from magicauth.extensions import db
+from magicauth.flows import deletion, security, sign_up
+from magicauth.models import Action, AuditEvent, User, as_json, iso, parse_email
+from magicauth.models.user import new_id
+from magicauth.ops import doctor
+from magicauth.respond import AWAY
+from magicauth.visitor import Visitor
+
+
+class _InOneLine(click.Command):
+    """A command that says in one line what is wrong: a refusal, or a machine that is away."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs it."""
+        try:
+            return super().invoke(ctx)
+        except Refused as refusal:
+            words = [word for sentences in refusal.errors.values() for word in sentences]
+            raise click.ClickException(" ".join(words) or refusal.message) from None
+        except AWAY as error:
+            raise click.ClickException(f"Redis or the database is away: {type(error).__name__}.") from None
+
+
+class _Commands(AppGroup):
+    command_class = _InOneLine
+
+
+users = _Commands("users", help="Accounts.")
+sessions_group = _Commands("sessions", help="Sessions.")
+mail_group = _Commands("mail", help="Letters.")
+as_json_option = click.option("--json", "as_json_", is_flag=True, help="For programs.")
 
 
 def init_app(app: Flask) -> None:
     """Registers the commands."""
+    for command in (users, sessions_group, mail_group, audit_command, doctor_command):
+        app.cli.add_command(command)
+
+
+@users.command("list")
+@as_json_option
+def list_users(as_json_: bool) -> None:
+    """Every account, in the order they were made."""
+    found = db.session.scalars(select(User).order_by(User.id).execution_options(yield_per=1000))
+    _show((_user_facts(user) for user in found), as_json_)
+
+
+@users.command("show")
+@click.argument("email")
+@as_json_option
+def show_user(email: str, as_json_: bool) -> None:
+    """One account."""
+    facts = _user_facts(_user(email))
+    if as_json_:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name:<14}{_cell(value)}")
+
+
+@users.command("create")
+@click.argument("email")
+@click.option("--name", default="", help="The person's name.")
+@click.option("--admin", is_flag=True, help="May see every account.")
+@click.option("--password-stdin", is_flag=True, help="Reads the password from standard input.")
+def create_user(email: str, name: str, admin: bool, password_stdin: bool) -> None:
+    """Makes an account. Without a password its owner sets one later."""
+    canonical_email, typed = parse_email(email)
+    name = name or typed.partition("@")[0]
+    name, _, errors = sign_up.clean_profile(name, "")
+    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else ""
+    if password_stdin:
+        about = (canonical_email, name, current_app.config["MAGICAUTH_SITE_NAME"])
+        errors |= {"password": weak} if (weak := passwords.weaknesses(password, about)) else {}
+    if errors:
+        raise Invalid(errors=errors)
+    user = User(
+        id=new_id(),
+        canonical_email=canonical_email,
+        email=typed,
+        name=name,
+        is_admin=admin,
+        password_hash=passwords.hash_password(password) if password else None,
+    )
+    db.session.add(user)
+    try:
+        audit.record(Action.CREATED, _operator(), user)
+    except IntegrityError:
+        db.session.rollback()
+        raise click.ClickException(f"{typed} has an account already.") from None
+    click.echo(f"Account made: {typed}")
+
+
+@users.command("invite")
+@click.argument("email")
+def invite(email: str) -> None:
+    """Mails a sign-up link, whoever may sign up."""
+    canonical_email, typed = parse_email(email)
+    if User.by_email(canonical_email) is not None:
+        raise click.ClickException(f"{typed} has an account already.")
+    challenge = challenges.issue("sign_up", typed)
+    mail.about_challenge("invitation", challenge, _operator())
+    audit.record(Action.INVITED, _operator(), canonical_email=canonical_email)
+    click.echo(f"Invitation on its way: {typed}")
+
+
+@users.command("promote")
+@click.argument("email")
+def promote(email: str) -> None:
+    """Makes an administrator."""
+    user = _user(email)
+    user.is_admin = True
+    audit.record(Action.PROMOTED, _operator(), user)
+    click.echo(f"{user.email} is an administrator.")
+
+
+@users.command("demote")
+@click.argument("email")
+def demote(email: str) -> None:
+    """Makes an administrator one no longer."""
+    user = _user(email)
+    user.is_admin = False
+    audit.record(Action.DEMOTED, _operator(), user)
+    click.echo(f"{user.email} is not an administrator.")
+
+
+@users.command("disable")
+@click.argument("email")
+def disable(email: str) -> None:
+    """Shuts an account: its sessions end, and it is answered like a stranger's."""
+    user = _user(email)
+    user.disabled = True
+    security.end_everything(Action.DISABLED, user, _operator())
+    click.echo(f"{user.email} is disabled.")
+
+
+@users.command("enable")
+@click.argument("email")
+def enable(email: str) -> None:
+    """Opens an account that was disabled."""
+    user = _user(email)
+    user.disabled = False
+    audit.record(Action.ENABLED, _operator(), user)
+    click.echo(f"{user.email} is enabled.")
+
+
+@users.command("delete")
+@click.argument("email")
+@click.option("--yes", is_flag=True, help="Does not ask.")
+def delete(email: str, yes: bool) -> None:
+    """Deletes an account, for good."""
+    user = _user(email)
+    if not yes:
+        click.confirm(f"Delete {user.email} for good?", abort=True)
+    deletion.delete(user, _operator())
+    click.echo(f"{user.email} is deleted.")
+
+
+@users.command("sign-out")
+@click.argument("email")
+def sign_out(email: str) -> None:
+    """Ends every session of an account."""
+    user = _user(email)
+    security.end_everything(Action.SESSIONS_ENDED, user, _operator())
+    security.warn("sessions_ended", user, _operator())
+    click.echo(f"{user.email} is signed out everywhere.")
+
+
+@sessions_group.command("list")
+@click.argument("email")
+@as_json_option
+def list_sessions(email: str, as_json_: bool) -> None:
+    """Where an account is signed in."""
+    user = _user(email)
+    found = sessions.listed(user.id.hex, user.session_epoch)
+    _show(
+        (
+            {
+                "session": session.handle,
+                "browser": session.browser,
+                "address": session.address,
+                "created_at": iso(session.created),
+                "seen_at": iso(session.seen),
+            }
+            for session in found
+        ),
+        as_json_,
+    )
+
+
+@mail_group.command("status")
+@as_json_option
+def mail_status(as_json_: bool) -> None:
+    """How many letters wait, are retried or were given up; how the last one went."""
+    status = outbox.status()
+    facts = {
+        "waiting": status.waiting,
+        "retrying": status.retrying,
+        "given_up": status.dead,
+        "oldest_seconds": round(status.oldest, 1),
+        "last": status.last or "none yet",
+        "reason": status.reason,
+    }
+    if as_json_:
+        click.echo(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name:<16}{_cell(value)}")
+
+
+@mail_group.command("send-test")
+@click.argument("email")
+def send_test(email: str) -> None:
+    """Queues a letter that says that mail works."""
+    typed = parse_email(email)[1]
+    mail.about_account("test", typed, _operator())
+    click.echo(f"Test letter on its way: {typed}")
+
+
+@mail_group.command("retry")
+def retry() -> None:
+    """Queues again what was given up."""
+    click.echo(f"{outbox.retry_dead()} letters queued again.")
+
+
+@mail_group.command("worker")
+@click.option("--threads", default=4, show_default=True, help="Letters at a time.")
+def worker(threads: int) -> None:
+    """Sends letters until it is told to stop."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    post: outbox.Outbox = current_app.extensions["magicauth-outbox"]
+    post.start_worker(threads)
+    click.echo("Sending letters.")
+    # In slices, so that a signal is noticed on every platform.
+    while not stop.wait(1.0):
+        pass
+    post.stop_worker()
+
+
+@click.command("audit", cls=_InOneLine)
+@with_appcontext
+@click.option("--user", "email", help="Only what happened to this address.")
+@click.option("--action", type=click.Choice([action.value for action in Action]), help="Only this action.")
+@click.option("--result", help='Only this result, such as "ok" or "wrong code".')
+@click.option("--since", type=click.DateTime(), help="Only from this moment (UTC) on.")
+@click.option("--limit", default=100, show_default=True, help="The latest so many.")
+@as_json_option
+def audit_command(
+    email: str | None, action: str | None, result: str | None, since: datetime | None, limit: int, as_json_: bool
+) -> None:
+    """What happened to accounts, the latest first."""
+    query = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
+    if email:
+        query = query.where(AuditEvent.subject == audit.subject(parse_email(email)[0]))
+    if action:
+        query = query.where(AuditEvent.action == action)
+    if result:
+        query = query.where(AuditEvent.result == result)
+    if since:
+        query = query.where(AuditEvent.at >= since.replace(tzinfo=UTC))
+    _show((_event_facts(event) for event in db.session.scalars(query)), as_json_)
+
+
+@click.command("doctor", cls=_InOneLine)
+@with_appcontext
+@as_json_option
+def doctor_command(as_json_: bool) -> None:
+    """Checks every setting and dependency; exit 1 if something is wrong."""
+    findings = doctor.examine()
+    if as_json_:
+        click.echo(json.dumps([{"check": f.check, "state": f.state, "words": f.words} for f in findings]))
+    else:
+        colours = {"ok": "green", "warning": "yellow", "wrong": "red"}
+        for finding in findings:
+            click.echo(f"{click.style(f'{finding.state:<8}', colours[finding.state])} {finding.check}: {finding.words}")
+    if any(finding.state == "wrong" for finding in findings):
+        sys.exit(1)
+
+
+def _user(email: str) -> User:
+    user = User.by_email(parse_email(email)[0])
+    if user is None:
+        raise click.ClickException(f"There is no user with the address {email}.")
+    return user
+
+
+def _operator() -> Visitor:
+    base_url = current_app.config["PUBLIC_URL"] or "http://localhost:5000"
+    return Visitor(ip="", browser="command line", base_url=base_url, language="en")
+
+
+def _user_facts(user: User) -> dict[str, Any]:
+    return as_json(user) | {
+        "admin": user.is_admin,
+        "disabled": user.disabled,
+        "has_password": user.password_hash is not None,
+    }
+
+
+def _event_facts(event: AuditEvent) -> dict[str, Any]:
+    return {
+        "at": iso(event.at),
+        "action": event.action,
+        "result": event.result,
+        "user": str(event.user_id) if event.user_id else "",
+        "subject": event.subject,
+        "address": event.ip,
+        "browser": event.browser,
+    }
+
+
+def _show(rows: Iterable[Mapping[str, Any]], as_json_: bool) -> None:
+    """A list as one JSON array, or as a table as wide as its first rows need."""
+    if as_json_:
+        click.echo("[" + ",\n ".join(json.dumps(row, ensure_ascii=False) for row in rows) + "]")
+        return
+    for batch, widths in _batches(rows):
+        for row in batch:
+            click.echo("  ".join(_cell(value).ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[list[list[Any]], list[int]]]:
+    batch: list[list[Any]] = []
+    for row in rows:
+        if not batch:
+            batch.append([name.upper() for name in row])
+        batch.append(list(row.values()))
+        if len(batch) > 1000:
+            yield batch, _widths(batch)
+            batch = []
+    if batch:
+        yield batch, _widths(batch)
+
+
+def _widths(batch: list[list[Any]]) -> list[int]:
+    return [max(len(_cell(row[column])) for row in batch) for column in range(len(batch[0]))]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

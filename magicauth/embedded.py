@@ -99,7 +99,7 @@ def _join(folder: Path, address: Path) -> None:
 
 
 def _open(lock: Path) -> int:
-    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def _lock(descriptor: int, kind: int, seconds: float = 0) -> bool:

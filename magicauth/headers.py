@@ -1,8 +1,5 @@
 """Headers on every answer: what the browser may load, frame, keep and tell."""
 
-from collections.abc import Callable
-from typing import Any
-
 from flask import Flask, Response
 
 _CSP = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
@@ -23,15 +20,9 @@ def init_app(app: Flask) -> None:
         return response
 
 
-def for_static(app: Flask) -> Callable[..., None]:
-    """Adds them to files, which no view answers."""
-    always = [("Content-Security-Policy", _CSP), *_always(app)]
-
-    def add_headers(headers: Any, path: str, url: str) -> None:
-        for name, value in always:
-            headers[name] = value
-
-    return add_headers
+def for_static(app: Flask) -> list[tuple[str, str]]:
+    """Those of files, which no view answers."""
+    return [("Content-Security-Policy", _CSP), *_always(app)]
 
 
 def _always(app: Flask) -> list[tuple[str, str]]:

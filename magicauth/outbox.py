@@ -105,12 +105,12 @@ class Outbox:
         """Whether the worker of this process runs."""
         return self._worker is not None
 
-    def start_worker(self) -> None:
+    def start_worker(self, threads: int = _WORKER_THREADS) -> None:
         """Starts the worker of this process, once. After the fork: threads do not survive one."""
         with self._lock:
             if self._worker is None:
                 self._worker = dramatiq.Worker(
-                    self.broker, worker_threads=_WORKER_THREADS, worker_timeout=_POLL_MS, queues={QUEUE}
+                    self.broker, worker_threads=threads, worker_timeout=_POLL_MS, queues={QUEUE}
                 )
                 self._worker.start()
 

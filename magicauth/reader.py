@@ -1,22 +1,25 @@
 """The one reader of what people and programs send: forms and JSON, each field a string, given once."""
 
 import json
+from io import BytesIO
 from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
 
 from flask import Flask, g, request
-from werkzeug.datastructures import MultiDict
+from werkzeug.formparser import FormDataParser
 
 from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
 
 BODY_BYTES = 64 * 1024
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_PARTS_MOST = 100
+_URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
 
 def init_app(app: Flask) -> None:
     """Reads every body once, before any view: what cannot be read is refused the same way everywhere."""
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = BODY_BYTES
-    app.config["MAX_FORM_PARTS"] = 100
+    app.config["MAX_FORM_PARTS"] = _PARTS_MOST
     app.before_request(read_body)
 
 
@@ -29,8 +32,8 @@ def read_body() -> None:
         raise TooLarge
     if is_json():
         g.fields = _json_fields(request.get_data(cache=False))
-    elif request.mimetype in _FORMS:
-        g.fields = _once(request.form)
+    elif request.mimetype in (_URLENCODED, _MULTIPART):
+        g.fields = _form_fields(request.get_data())
     elif request.get_data(cache=False):
         raise UnsupportedMediaType
 
@@ -94,15 +97,18 @@ def wants_json() -> bool:
     return accept["application/json"] > accept["text/html"]
 
 
-def _once(form: MultiDict[str, str]) -> dict[str, str]:
-    for _, values in form.lists():
-        if len(values) > 1:
-            _twice()
-    fields = form.to_dict()
+def _form_fields(body: bytes) -> dict[str, str]:
+    try:
+        # Werkzeug would pass on what is not UTF-8 in another spelling, and take a form cut short for an empty one.
+        (unquote_to_bytes(body) if request.mimetype == _URLENCODED else body).decode()
+        parser = FormDataParser(max_form_memory_size=BODY_BYTES, max_form_parts=_PARTS_MOST, silent=False)
+        _, form, files = parser.parse(BytesIO(body), request.mimetype, len(body), request.mimetype_params)
+    except ValueError:
+        raise Invalid(reason="unreadable form") from None
     # A file in a field's place is not a string, and so not given.
-    if any(name in fields for name in request.files):
+    if any(len(values) > 1 for _, values in form.lists()) or any(name in form for name in files):
         _twice()
-    return fields
+    return form.to_dict()
 
 
 def _json_fields(body: bytes) -> dict[str, Any]:

@@ -16,20 +16,36 @@ _LIFE = 365 * 86_400
 _SOURCE = Path(__file__).parent / "static"
 
 
-def serve(wsgi_app: Callable[..., Any], instance: Path, add_headers: Callable[..., None]) -> WhiteNoise:
+class _Files(WhiteNoise):  # type: ignore[misc]
+    """Files with our headers on every answer: WhiteNoise's own hook leaves out those that refuse (405, 416)."""
+
+    def __init__(self, *arguments: Any, our_headers: list[tuple[str, str]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._our_headers = our_headers
+
+    def serve(self, static_file: Any, environ: Any, start_response: Callable[..., Any]) -> Any:
+        """The answer with the file."""
+
+        def start(status: str, headers: list[tuple[str, str]]) -> Any:
+            return start_response(status, headers + self._our_headers)
+
+        return super().serve(static_file, environ, start)
+
+
+def serve(wsgi_app: Callable[..., Any], instance: Path, our_headers: list[tuple[str, str]]) -> WhiteNoise:
     """The WSGI app with `/static/` in front of it. Compressed copies lie in the folder `instance`; where that cannot be
     written the files go out as they are, and a proxy may compress them."""
     try:
         root = _compressed(instance)
     except OSError:
         root = _SOURCE
-    return WhiteNoise(
+    return _Files(
         wsgi_app,
         root=root,
         prefix="static/",
         max_age=_LIFE,
         allow_all_origins=False,
-        add_headers_function=add_headers,
+        our_headers=our_headers,
     )
 
 
