@@ -16,10 +16,12 @@ from magicauth import (
     auth,
     cli,
     config,
+    cors,
     csrf,
     extensions,
     headers,
     hosts,
+    logs,
     mail,
     migrating,
     ops,
@@ -54,7 +56,7 @@ def create_app(settings: Mapping[str, Any] | None = None, *, instance_path: str 
     app.extensions["magicauth-outbox"] = outbox.Outbox(app, mail.write, mailbox.deliver if development else post_office)
 
     # In this order: a request to a foreign host or from a foreign site is refused before its body is read.
-    for part in (hosts, csrf, reader, headers, respond, theme, cli):
+    for part in (logs, ops.metrics, hosts, csrf, reader, cors, headers, respond, theme, cli):
         part.init_app(app)
     app.register_blueprint(auth.bp)
     app.register_blueprint(account.bp)

@@ -1,5 +1,6 @@
 """Recording what happens: a row in the same transaction, then a signal that a site builder can hook into."""
 
+import logging
 import uuid
 from collections.abc import Sequence
 
@@ -7,10 +8,13 @@ from blinker import NamedSignal, Namespace
 from flask import current_app
 from sqlalchemy import select, update
 
+from magicauth import metrics
 from magicauth.extensions import db, keyring
 from magicauth.models import Action, AuditEvent, User
 from magicauth.models.user import now
 from magicauth.visitor import Visitor
+
+log = logging.getLogger("magicauth.audit")
 
 _signals = Namespace()
 
@@ -34,18 +38,21 @@ def record(
     `user_id` ("" for a stranger) and `canonical_email` where the row was not loaded: a stranger leaves the same trace,
     in the same statements.
     """
+    subject_ = subject(user.canonical_email if user else canonical_email)
     db.session.add(
         AuditEvent(
             at=now(),
             action=action.value,
             result=result,
             user_id=user.id if user else uuid.UUID(user_id) if user_id else None,
-            subject=subject(user.canonical_email if user else canonical_email),
+            subject=subject_,
             ip=visitor.ip,
             browser=visitor.browser,
         )
     )
     db.session.commit()
+    metrics.EVENTS.labels(action.value, result).inc()
+    log.info(action.value, extra={"result": result, "subject": subject_})
     signal(action).send(current_app._get_current_object(), user=user)  # type: ignore[attr-defined]
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from flask import current_app
 from limits import RateLimitItem
 
+from magicauth import metrics
 from magicauth.errors import TooMany
 from magicauth.extensions import Script, keyring, redis
 from magicauth.models import canonical_for_counting
@@ -60,6 +61,7 @@ def take(kind: Kind, asker: Asker) -> None:
     arguments = [item.amount for _, item in counters] + [item.get_expiry() for _, item in counters]
     wait_ms = int(_take(keys, *arguments))
     if wait_ms > 0:
+        metrics.LIMITS_HIT.labels(kind).inc()
         raise TooMany(wait_ms / 1000, reason=f"{kind} budget spent")
 
 

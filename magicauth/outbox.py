@@ -19,7 +19,7 @@ from dramatiq.brokers import redis as dramatiq_redis
 from dramatiq.middleware import AgeLimit, Retries
 from flask import Flask, current_app
 
-from magicauth import challenges
+from magicauth import challenges, metrics
 from magicauth.extensions import MailConnection, redis
 
 # One hash slot for the whole queue, as its scripts need on a Cluster.
@@ -127,6 +127,7 @@ class Outbox:
             challenge = challenges.get(job.challenge_id) if job.challenge_id else None
             if job.challenge_id and challenge is None:
                 log.info("letter dropped: its challenge is over", extra={"letter": job.letter})
+                metrics.LETTERS.labels(job.letter, "dropped").inc()
                 return
             try:
                 message = self.write(job)
@@ -134,9 +135,11 @@ class Outbox:
                     self.deliver(message)
             except Exception as error:
                 _note("failed", f"{type(error).__name__}")
+                metrics.LETTERS.labels(job.letter, "failed").inc()
                 log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter})
                 raise
             _note("ok")
+            metrics.LETTERS.labels(job.letter, "sent").inc()
             if challenge is not None:
                 challenges.handed_over(challenge, job.send)
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from flask import Blueprint, Response, g
 
-from magicauth import guards
+from magicauth import guards, metrics
 from magicauth.auth import steps
 from magicauth.errors import Denied
 from magicauth.flows import email_proof
@@ -27,6 +27,7 @@ def show() -> Response:
         g.refusal = refusal
         return page("auth/link_gone.html")
     here = _asked_here() == challenge.id
+    metrics.LINKS_LOOKED_AT.labels("asker" if here else "other").inc()
     return page(
         "auth/link.html",
         json={"purpose": challenge.purpose, "here": here},

@@ -1,6 +1,6 @@
 """`/auth/password`: the second step of a sign-in that began with the e-mail."""
 
-from flask import Blueprint, Response, abort, current_app, g
+from flask import Blueprint, Response, abort, current_app, g, request
 
 from magicauth import guards
 from magicauth.auth import steps
@@ -16,6 +16,8 @@ bp = Blueprint("password", __name__)
 @bp.before_request
 def only_when_it_is_missing() -> Response | None:
     """Before the e-mail is proven there is no such step."""
+    if request.method == "OPTIONS":
+        return None
     if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
         abort(404)
     pending = guards.pending()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 from flask import current_app
 
-from magicauth import audit, challenges, limits, mail
+from magicauth import audit, challenges, limits, mail, metrics
 from magicauth.challenges import Challenge, Purpose
 from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, TooMany
 from magicauth.flows import security
@@ -144,6 +144,7 @@ def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor
 
 
 def _settle(challenge: Challenge) -> None:
+    metrics.LETTER_TO_USE.observe(time.time() - challenge.sent)
     # Letters that were answered cost nobody anything: an office behind one address is not locked out.
     asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
     limits.give_back("mails", asked, challenge.sends)

@@ -2,10 +2,10 @@
 
 from flask import Blueprint
 
-from magicauth.ops import dev_mailbox, health
+from magicauth.ops import dev_mailbox, health, metrics
 
 bp = Blueprint("ops", __name__)
-for part in (health,):
+for part in (health, metrics):
     bp.register_blueprint(part.bp)
 
 development_bp = dev_mailbox.bp

@@ -1,0 +1,29 @@
+"""A separate front end of the same site may call the JSON endpoints: exactly MAGICAUTH_ALLOWED_ORIGINS, nobody else."""
+
+from flask import Flask, Response
+from flask_cors import CORS
+
+_PREFLIGHT_LIFE = 600
+
+
+def init_app(app: Flask) -> None:
+    """Answers preflights and names the origin, with credentials, on answers to it. Without origins all stays closed."""
+    origins = app.config["MAGICAUTH_ALLOWED_ORIGINS"]
+    if not origins:
+        return
+    CORS(
+        app,
+        origins=origins,
+        supports_credentials=True,
+        methods=["GET", "POST"],
+        allow_headers=["Content-Type"],
+        expose_headers=["Retry-After"],
+        max_age=_PREFLIGHT_LIFE,
+        always_send=False,
+    )
+
+    @app.after_request
+    def vary(response: Response) -> Response:
+        # The library leaves it out where one origin is allowed, and a shared cache would serve its answer to others.
+        response.vary.add("Origin")
+        return response

@@ -1,0 +1,61 @@
+"""Log lines: JSON in production, each with the request it belongs to. Inventory: docs/operating.md.
+
+Never a query string, address, code, token, password or session id: addresses stand as keyed hashes.
+"""
+
+import json
+import logging
+import re
+import secrets
+import sys
+from datetime import UTC, datetime
+
+from flask import Flask, current_app, g, has_request_context, request
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_FIELDS = ("status", "letter", "action", "result", "subject")
+
+
+class JsonFormatter(logging.Formatter):
+    """One line of JSON for each record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        if has_request_context():
+            line |= {"request_id": request_id(), "method": request.method, "path": request.path}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def init_app(app: Flask) -> None:
+    """Sends what the app logs to standard error, as JSON in production."""
+    if app.config["MAGICAUTH_MODE"] == "production":
+        _log_json()
+
+
+def request_id() -> str:
+    """The id of the current request: the proxy's, if one is trusted, or our own. A client's own would let it write into
+    the story of another's request."""
+    if "request_id" not in g:
+        given = request.headers.get("X-Request-ID", "") if current_app.config["MAGICAUTH_TRUSTED_PROXIES"] else ""
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    found: str = g.request_id
+    return found
+
+
+def _log_json() -> None:
+    for name in ("magicauth", "dramatiq"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler.formatter, JsonFormatter) for handler in logger.handlers):
+            handler = logging.StreamHandler(sys.stderr)
+            handler.setFormatter(JsonFormatter())
+            logger.addHandler(handler)
+        logger.setLevel(logging.INFO if name == "magicauth" else logging.WARNING)
+        logger.propagate = False
