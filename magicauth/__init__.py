@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from jinja2 import ChoiceLoader, FileSystemLoader
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from magicauth import (
@@ -38,9 +39,16 @@ from magicauth.mailbox import Mailbox
 __all__ = ["admin_required", "create_app", "current_user", "fresh_sign_in_required", "login_required"]
 
 
-def create_app(settings: Mapping[str, Any] | None = None, *, instance_path: str | None = None) -> Flask:
-    """The application. Settings come from the environment; `settings` go before it. Raises config.ConfigError."""
+def create_app(
+    settings: Mapping[str, Any] | None = None, *, instance_path: str | None = None, template_folder: str | None = None
+) -> Flask:
+    """The application. Settings come from the environment; `settings` go before it. Raises config.ConfigError.
+
+    Templates in `template_folder` go before those of the same name here: docs/customising.md.
+    """
     app = Flask("magicauth", instance_path=instance_path, static_folder=None)
+    if template_folder is not None:
+        app.jinja_loader = ChoiceLoader([FileSystemLoader(template_folder), app.jinja_loader])  # type: ignore[list-item]
     app.config.from_mapping(config.load({**os.environ, **(settings or {})}, Path(app.instance_path)))
     development = app.config["MAGICAUTH_MODE"] == "development"
     _set_cookies(app)
