@@ -26,6 +26,8 @@ from magicauth.crypto import Keyring
 
 CONNECT_TIMEOUT = 0.25
 COMMAND_TIMEOUT = 1.0
+# Each thread of the server holds one; redis-py's own bound of 100 answered a burst of more with 503.
+REDIS_CONNECTIONS = 1000
 SMTP_TIMEOUT = 10.0
 DATABASE_CONNECT_TIMEOUT = 2
 DATABASE_STATEMENT_TIMEOUT_MS = 5000
@@ -150,6 +152,7 @@ def _redis_client(app: Flask) -> Any:
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": COMMAND_TIMEOUT,
+        "max_connections": REDIS_CONNECTIONS,
         # A pool already replaces the connections it finds dead. A retry beyond that would run a script twice that
         # timed out after it had run, and hold a request for seconds.
         "retry": Retry(NoBackoff(), 0),

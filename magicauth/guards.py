@@ -30,6 +30,7 @@ class CurrentUser:
         self.email: str = data["email"]
         self.phone: str | None = data["phone"]
         self.is_admin: bool = data["admin"]
+        self.has_password: bool = data["has_password"]
         self.language: str | None = data["language"]
         self.created_at = _moment(data["joined"])
         self.updated_at = _moment(data["updated"])
@@ -241,6 +242,7 @@ def _facts(user: User) -> dict[str, Any]:
         "email": user.email,
         "phone": user.phone,
         "admin": user.is_admin,
+        "has_password": user.has_password,
         "language": user.language,
         "joined": _microseconds(user.created_at),
         "updated": _microseconds(user.updated_at),

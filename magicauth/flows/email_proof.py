@@ -117,15 +117,21 @@ def look_at_link(token: str, purposes: Collection[Purpose] = PURPOSES) -> Challe
     challenge = challenges.open_link(token, purposes)
     if challenge is None or (not challenge.user_id and challenge.purpose != "sign_up"):
         raise Denied(reason="link unknown, used or expired")
+    if challenge.purpose in PURPOSES and not _still_stands(challenge, User.by_id(challenge.user_id)):
+        raise Denied(reason="account gone, disabled or changed since")
     return challenge
 
 
 def user_of(challenge: Challenge) -> User:
     """The user whom an answered challenge is about. Raises NotFound if the account changed since it was issued."""
     user = User.by_id(challenge.user_id)
-    if user is None or user.disabled or user.session_epoch != challenge.epoch:
+    if user is None or not _still_stands(challenge, user):
         raise _none_open("account gone, disabled or changed since")
     return user
+
+
+def _still_stands(challenge: Challenge, user: User | None) -> bool:
+    return user is not None and not user.disabled and user.session_epoch == challenge.epoch
 
 
 def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor, left: int) -> None:
