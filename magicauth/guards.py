@@ -111,7 +111,7 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
         browser=here.browser,
         ip=here.ip,
     )
-    this_session().renew()
+    this_session().renew(carried_on=False)
     g.current_user = CurrentUser(this_session().data)
     _know_device(user)
 

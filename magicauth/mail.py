@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.utils import parseaddr
+from email.utils import formataddr, parseaddr
 from types import SimpleNamespace
 from typing import Any
 
@@ -228,15 +228,14 @@ def _letter(template: str, job: Job, to: str, **context: Any) -> flask_mail.Mess
         subject = render_template(f"mail/{template}.subject.txt", **context)
         body = render_template(f"mail/{template}.txt", **context)
         html = render_template(f"mail/{template}.html", **context)
+    name, address = parseaddr(config["MAIL_DEFAULT_SENDER"])
     message = flask_mail.Message(
         # One line, whatever a name holds: a line break would begin a header of somebody else's choice.
         subject=" ".join(subject.split()),
         recipients=[to],
         body=body,
         html=html,
-        sender=(config["MAGICAUTH_SITE_NAME"], config["MAIL_DEFAULT_SENDER"])
-        if not parseaddr(config["MAIL_DEFAULT_SENDER"])[0]
-        else config["MAIL_DEFAULT_SENDER"],
+        sender=formataddr((name or config["MAGICAUTH_SITE_NAME"], address)),
         date=time.time(),
         extra_headers={"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"},
     )

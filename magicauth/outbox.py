@@ -129,6 +129,11 @@ class Outbox:
                 log.info("letter dropped: its challenge is over", extra={"letter": job.letter})
                 metrics.LETTERS.labels(job.letter, "dropped").inc()
                 return
+            if challenge is not None and challenge.handed >= job.send:
+                # dramatiq queues a retry before it forgets the job it is for: a worker killed in between leaves both.
+                log.info("letter dropped: the mail server has it", extra={"letter": job.letter})
+                metrics.LETTERS.labels(job.letter, "dropped").inc()
+                return
             try:
                 message = self.write(job)
                 if message is not None:

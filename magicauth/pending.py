@@ -44,9 +44,10 @@ class Pending:
         return replace(self, challenge_id=challenge.id, sent=time.time(), until=_until(challenge))
 
     def showing(self, proof: str, user_id: str, epoch: int) -> "Pending":
-        """With one proof more, of this user."""
-        proofs = self.proofs if proof in self.proofs else (*self.proofs, proof)
-        return replace(self, proofs=proofs, user_id=user_id, epoch=epoch)
+        """With one proof more, of this user. What was shown of another account, or before a change that ended all open
+        questions, counts no longer: an old password must not join a new code."""
+        shown = self.proofs if (self.user_id, self.epoch) == (user_id, epoch) else ()
+        return replace(self, proofs=(*(p for p in shown if p != proof), proof), user_id=user_id, epoch=epoch)
 
 
 def _until(challenge: Challenge) -> float:

@@ -101,7 +101,12 @@ def _form_fields(body: bytes) -> dict[str, str]:
     try:
         # Werkzeug would pass on what is not UTF-8 in another spelling, and take a form cut short for an empty one.
         (unquote_to_bytes(body) if request.mimetype == _URLENCODED else body).decode()
-        parser = FormDataParser(max_form_memory_size=BODY_BYTES, max_form_parts=_PARTS_MOST, silent=False)
+        parser = FormDataParser(
+            stream_factory=lambda *_, **__: BytesIO(),
+            max_form_memory_size=BODY_BYTES,
+            max_form_parts=_PARTS_MOST,
+            silent=False,
+        )
         _, form, files = parser.parse(BytesIO(body), request.mimetype, len(body), request.mimetype_params)
     except ValueError:
         raise Invalid(reason="unreadable form") from None

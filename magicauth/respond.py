@@ -116,10 +116,6 @@ def _shown_again(show: View, refusal: Refused) -> Response:
 
 
 def _http_error(error: HTTPException) -> Any:
-    # Flask's name for what was raised after the view, when the session was saved.
-    cause = getattr(error, "original_exception", None)
-    if isinstance(cause, AWAY):
-        return _away(cause)
     if isinstance(error, RequestRedirect) or error.code is None or error.code < 400:
         return error
     if isinstance(error, RequestEntityTooLarge):

@@ -20,6 +20,7 @@ from flask.sessions import SessionMixin
 from flask_session.base import Serializer
 from flask_session.redis.redis import RedisSessionInterface
 from redis import Redis
+from redis.exceptions import RedisClusterException, RedisError
 
 from magicauth.crypto import digest
 from magicauth.extensions import redis
@@ -49,6 +50,7 @@ class Session(SessionMixin):
         self.accessed = False
         self.sid: str | None = None
         self.replaced: str | None = None
+        self.carried_on = False
         self.owner = ""
 
     @property
@@ -56,6 +58,8 @@ class Session(SessionMixin):
         """What the store holds, loaded on first use."""
         if self._data is None:
             self.accessed = True
+            # If the store is away, nothing is asked of it again: the page that says so is for a stranger.
+            self._data = {}
             stored = self._load(self._cookie) if self._cookie else None
             self.sid = self._cookie if stored is not None else None
             self._data = stored or {}
@@ -76,10 +80,12 @@ class Session(SessionMixin):
     def permanent(self, value: bool) -> None:
         raise NotImplementedError
 
-    def renew(self) -> None:
-        """Gives the session a new id, and ends the old one, when it is next written."""
+    def renew(self, *, carried_on: bool = True) -> None:
+        """Gives the session a new id, and ends the old one, when it is next written. What it carries on from the old
+        one is not written if that was revoked meanwhile."""
         self.data  # noqa: B018  (what is renewed must be known)
         self.replaced = self.replaced or self.sid
+        self.carried_on = carried_on
         self.sid = None
         self.modified = True
 
@@ -127,13 +133,18 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         return Session(cookie if _ID.fullmatch(cookie) else None, self._live)
 
     def save_session(self, app: Flask, session: Session, response: Response) -> None:
-        """Writes a session that changed, and its cookie where the id is new. Raises RedisError."""
+        """Writes a session that changed, and its cookie where the id is new; if that fails the answer becomes the one
+        that any view gives while Redis is away: nobody is told of a sign-in that was not kept."""
         if session.accessed:
             response.vary.add("Cookie")
         if not session.modified:
             return
-        # Once: if Redis refuses it, the answer that says so is saved without it.
-        session.modified = False
+        try:
+            self._save(app, session, response)
+        except (RedisError, RedisClusterException) as error:
+            _answer_instead(response, app.make_response(app.handle_user_exception(error)))
+
+    def _save(self, app: Flask, session: Session, response: Response) -> None:
         if not session:
             self._end(session)
             self._drop_cookie(app, response)
@@ -144,6 +155,11 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             if not kept:
                 # Revoked while this request was under way. The browser must not go on with what is no session.
                 self._drop_cookie(app, response)
+            return
+        # Ended first: whoever loses the race for it, to a sign-out or a revocation, must not bring it back anew.
+        ended = self.client.delete(self._get_store_id(session.replaced)) if session.replaced else 1
+        if session.carried_on and not ended:
+            self._drop_cookie(app, response)
             return
         session.sid = self._generate_sid(self.sid_length)
         self._write_new(session, life)
@@ -168,8 +184,6 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         store_id = self._get_store_id(session.sid or "")
         pipeline = self.client.pipeline(transaction=False)
         pipeline.set(store_id, self.serializer.encode(session), ex=life, nx=True)
-        if session.replaced:
-            pipeline.delete(self._get_store_id(session.replaced))
         if "user_id" in session:
             _index(pipeline, session, store_id.removeprefix(_PREFIX))
         pipeline.execute()
@@ -188,6 +202,15 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             secure=app.config["SESSION_COOKIE_SECURE"],
             samesite="Lax",
         )
+
+
+def _answer_instead(response: Response, other: Response) -> None:
+    response.status_code = other.status_code
+    response.set_data(other.get_data())
+    for name in ("Location", "Set-Cookie", "Clear-Site-Data"):
+        response.headers.pop(name, None)
+    for name in ("Content-Type", "Retry-After"):
+        response.headers[name] = other.headers[name]
 
 
 @dataclass(frozen=True)

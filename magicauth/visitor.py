@@ -1,5 +1,6 @@
 """Who asks: client address, browser, and which accounts this browser is known to by its device cookie."""
 
+import ipaddress
 import re
 import time
 from dataclasses import dataclass
@@ -68,12 +69,20 @@ class Visitor:
 def visitor() -> Visitor:
     """The visitor of the current request."""
     return Visitor(
-        ip=request.remote_addr or "",
+        ip=_address(request.remote_addr or ""),
         browser=summary(request.user_agent.string),
         base_url=current_app.config["PUBLIC_URL"] or request.host_url.rstrip("/"),
         language=str(get_locale() or "en"),
         device_cookie=request.cookies.get(device_cookie_name(), ""),
     )
+
+
+def _address(text: str) -> str:
+    """An IP address as it is written; "" for what a proxy or client put in its place."""
+    try:
+        return str(ipaddress.ip_address(text.partition("%")[0]))
+    except ValueError:
+        return ""
 
 
 def summary(user_agent: str) -> str:

@@ -32,7 +32,9 @@ def reset(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
     _set(user, password, "password")
     security.end_everything(Action.PASSWORD_RESET, user, visitor)
     security.warn("password_changed", user, visitor)
-    return replace(pending, purpose="sign_in").showing("password", user.id.hex, user.session_epoch)
+    # The proof of the address led to this change, and outlives it.
+    kept = replace(pending, purpose="sign_in", epoch=user.session_epoch)
+    return kept.showing("password", user.id.hex, user.session_epoch)
 
 
 def whose_reset(pending: Pending | None) -> User:
