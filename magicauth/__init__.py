@@ -61,7 +61,8 @@ def create_app(
         mailbox = Mailbox(Path(app.instance_path) / "mailbox", post_office if app.config["MAIL_SERVER"] else None)
         app.extensions["magicauth-mailbox"] = mailbox
         migrating.upgrade(app)
-    app.extensions["magicauth-outbox"] = outbox.Outbox(app, mail.write, mailbox.deliver if development else post_office)
+    deliver = mailbox.deliver if development else post_office
+    app.extensions["magicauth-outbox"] = outbox.Outbox(app, mail.write, deliver, post_office.hang_up)
 
     # In this order: a request to a foreign host or from a foreign site is refused before its body is read.
     for part in (logs, ops.metrics, hosts, csrf, reader, cors, headers, respond, theme, cli):

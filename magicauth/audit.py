@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from blinker import NamedSignal, Namespace
 from flask import current_app
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, or_, select, update
 
 from magicauth import metrics
 from magicauth.extensions import db, keyring
@@ -67,6 +67,15 @@ def events_of(user_id: uuid.UUID, before: uuid.UUID | None, limit: int) -> Seque
     return db.session.scalars(query.where(AuditEvent.id < before) if before else query).all()
 
 
+def about(canonical_email: str) -> ColumnElement[bool]:
+    """Whether an event is about that address, or about the account that has it now: under an earlier address too, and
+    under an earlier secret key."""
+    user, of_address = User.by_email(canonical_email), AuditEvent.subject == subject(canonical_email)
+    return of_address if user is None else or_(of_address, AuditEvent.user_id == user.id)
+
+
 def forget(user: User) -> None:
-    """Takes what is personal out of the events of a user who goes: the keyed hash of the address stays."""
-    db.session.execute(update(AuditEvent).where(AuditEvent.user_id == user.id).values(ip="", browser=""))
+    """Takes what is personal out of the events of a user who goes, and of those of the address before there was an
+    account: the keyed hash of the address stays."""
+    theirs = or_(AuditEvent.subject == subject(user.canonical_email), AuditEvent.user_id == user.id)
+    db.session.execute(update(AuditEvent).where(theirs).values(ip="", browser=""))

@@ -16,6 +16,8 @@ from magicauth.extensions import Script, keyring, redis
 
 Purpose = Literal["sign_in", "sign_up", "reset", "change_email", "fresh", "undo_email", "not_me"]
 
+# Seconds that a letter of warning, and the way back from a changed address, are good.
+WARNING_TTL = 72 * 3600
 # Addresses that may be typed at one link in a browser that did not ask for it.
 ADDRESS_ATTEMPTS = 5
 
@@ -56,7 +58,8 @@ end
 @dataclass(frozen=True)
 class Challenge:
     """An open question. `email` is where its letters go; `user_id` is "" for a stranger; `epoch` is the user's
-    `session_epoch` when it was issued. `sent` is seconds since 1970; `handed` the last letter the mail server took."""
+    `session_epoch` when it was issued. `sent` is seconds since 1970; `handed` the last letter the mail server took;
+    `language` what the account has chosen for its letters, "" to write as the one who asks reads."""
 
     id: str
     purpose: Purpose
@@ -71,6 +74,7 @@ class Challenge:
     ip: str = ""
     device: str = ""
     browser: str = ""
+    language: str = ""
     next: str = ""
     data: str = ""
 
@@ -96,8 +100,8 @@ def ttl(purpose: Purpose) -> int:
     lives = {
         "sign_up": config["MAGICAUTH_SIGN_UP_TTL"],
         "reset": config["MAGICAUTH_RESET_TTL"],
-        "undo_email": 72 * 3600,
-        "not_me": 72 * 3600,
+        "undo_email": WARNING_TTL,
+        "not_me": WARNING_TTL,
     }
     return int(lives.get(purpose, config["MAGICAUTH_SIGN_IN_TTL"]))
 
@@ -169,6 +173,28 @@ def resend(challenge: Challenge) -> tuple[Challenge | None, int]:
 def handed_over(challenge: Challenge, send: int) -> None:
     """Starts the clock of the challenge: the mail server has taken letter number `send`."""
     _handed_over([_key(challenge.id)], send, ttl(challenge.purpose))
+
+
+def remember_warning(challenge: Challenge) -> None:
+    """Notes that the letter of a warning, or of a way back, has gone to its user, for `void_warnings`."""
+    key = _warnings_key(challenge.user_id)
+    pipeline = redis().pipeline(transaction=False)
+    pipeline.zadd(key, {challenge.id: challenge.sent})
+    pipeline.zremrangebyscore(key, "-inf", challenge.sent - WARNING_TTL)
+    pipeline.expire(key, WARNING_TTL)
+    pipeline.execute()
+
+
+def void_warnings(user_id: str, since: float) -> None:
+    """Ends the links of the warnings and ways back that have gone to a user after `since` (seconds since 1970)."""
+    pipeline = redis().pipeline(transaction=False)
+    for challenge_id in redis().zrangebyscore(_warnings_key(user_id), f"({since}", "+inf"):
+        pipeline.delete(_key(challenge_id.decode()))
+    pipeline.execute()
+
+
+def _warnings_key(user_id: str) -> str:
+    return f"magicauth:warnings-of:{user_id}"
 
 
 def _key(challenge_id: str) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from magicauth import audit, challenges, mail, outbox, passwords, sessions
-from magicauth.errors import Invalid, Refused
+from magicauth.errors import N_, Invalid, Refused
 from magicauth.extensions import db
 from magicauth.flows import deletion, security, sign_up
 from magicauth.models import Action, AuditEvent, User, as_json, iso, parse_email
@@ -242,7 +242,7 @@ def retry() -> None:
 
 
 @mail_group.command("worker")
-@click.option("--threads", default=4, show_default=True, help="Letters at a time.")
+@click.option("--threads", type=click.IntRange(min=1), default=4, show_default=True, help="Letters at a time.")
 def worker(threads: int) -> None:
     """Sends letters until it is told to stop."""
     stop = threading.Event()
@@ -259,11 +259,11 @@ def worker(threads: int) -> None:
 
 @click.command("audit", cls=_InOneLine)
 @with_appcontext
-@click.option("--user", "email", help="Only what happened to this address.")
+@click.option("--user", "email", help="Only what happened to this address, and to the account that has it now.")
 @click.option("--action", type=click.Choice([action.value for action in Action]), help="Only this action.")
 @click.option("--result", help='Only this result, such as "ok" or "wrong code".')
 @click.option("--since", type=click.DateTime(), help="Only from this moment (UTC) on.")
-@click.option("--limit", default=100, show_default=True, help="The latest so many.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The latest so many.")
 @as_json_option
 def audit_command(
     email: str | None, action: str | None, result: str | None, since: datetime | None, limit: int, as_json_: bool
@@ -271,7 +271,7 @@ def audit_command(
     """What happened to accounts, the latest first."""
     query = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
     if email:
-        query = query.where(AuditEvent.subject == audit.subject(parse_email(email)[0]))
+        query = query.where(audit.about(parse_email(email)[0]))
     if action:
         query = query.where(AuditEvent.action == action)
     if result:
@@ -306,7 +306,7 @@ def _user(email: str) -> User:
 
 def _operator() -> Visitor:
     base_url = current_app.config["PUBLIC_URL"] or "http://localhost:5000"
-    return Visitor(ip="", browser="command line", base_url=base_url, language="en")
+    return Visitor(ip="", browser=N_("command line"), base_url=base_url, language="en")
 
 
 def _user_facts(user: User) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,18 @@ class Setting:
 
 
 def _text(value: str) -> str:
+    return value
+
+
+def _line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be one line of printable text")
+    return value
+
+
+def _sender_of_letters(value: str) -> str:
+    if not value.isprintable() or "@" not in parseaddr(value)[1]:
+        raise ValueError("must be an address such as help@example.org or Help <help@example.org>")
     return value
 
 
@@ -89,6 +102,9 @@ def origin_of(url: str) -> str | None:
     except ValueError:
         return None
     if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+        return None
+    # As browsers write it: a name in another script comes as `xn--…`, and `*` means no host at all.
+    if not re.fullmatch(r"[a-z0-9._:-]+", host):
         return None
     shown = f"[{host}]" if ":" in host else host
     default_port = 443 if parts.scheme == "https" else 80
@@ -173,7 +189,12 @@ SETTINGS = [
     Setting("MAIL_USE_SSL", _flag, False, "Whether to speak TLS from the start; the certificate is checked."),
     Setting("MAIL_USERNAME", _text, None, "Name to log in to the SMTP server with."),
     Setting("MAIL_PASSWORD", _text, None, "Password to log in to the SMTP server with."),
-    Setting("MAIL_DEFAULT_SENDER", _text, None, "Sender of letters. Without it: `no-reply@` the host of PUBLIC_URL."),
+    Setting(
+        "MAIL_DEFAULT_SENDER",
+        _sender_of_letters,
+        None,
+        "Sender of letters. Without it: `no-reply@` the host of PUBLIC_URL.",
+    ),
     Setting(
         "MAGICAUTH_MAIL_WORKER",
         _one_of("embedded", "external"),
@@ -224,7 +245,7 @@ SETTINGS = [
         [],
         "Origins of a separate, same-site front end that may call the JSON endpoints, comma-separated.",
     ),
-    Setting("MAGICAUTH_SITE_NAME", _text, "magicauth", "The site's name in titles and letters."),
+    Setting("MAGICAUTH_SITE_NAME", _line, "magicauth", "The site's name in titles and letters."),
     Setting("MAGICAUTH_ACCENT", _accent, None, "Accent colour of the pages, such as `#3b5bdb`."),
     Setting(
         "MAGICAUTH_METRICS_TOKEN", _text, None, "Bearer token that opens `/metrics`; without it there is no such page."

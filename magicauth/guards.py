@@ -11,11 +11,22 @@ from flask import after_this_request, current_app, g, request, session
 from werkzeug.local import LocalProxy
 
 from magicauth import sessions, visitor
-from magicauth.errors import Denied, FreshSignInRequired, SignInRequired
+from magicauth.errors import N_, Denied, FreshSignInRequired, SignInRequired
 from magicauth.models import User
 from magicauth.pending import Pending
 from magicauth.reader import typed, wants_json
 from magicauth.sessions import Session
+
+# What the next page says to somebody who has no session (any more). A cookie names it, for as long as that page takes.
+FAREWELL_COOKIE = "magicauth-farewell"
+_FAREWELLS = {
+    "signed_out": N_("You are signed out."),
+    "secured": N_("Your account is signed out everywhere."),
+    "moved": N_("The address is changed. Sign in with the new one."),
+    "moved_back": N_("Your old address is back, and your account is signed out everywhere."),
+    "deleted": N_("Your account is deleted."),
+}
+_FAREWELL_LIFE = 60
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,13 +46,15 @@ class CurrentUser:
         self.created_at = _moment(data["joined"])
         self.updated_at = _moment(data["updated"])
         self._user_id: str = data["user_id"]
+        self._epoch: int = data["epoch"]
 
     @functools.cached_property
     def row(self) -> User:
-        """The row of the database. Raises SignInRequired if the account is gone."""
+        """The row of the database. Raises SignInRequired if the account is gone or has ended this session: one that
+        Redis failed to forget must not change anything, nor carry itself on under the new epoch."""
         row = User.by_id(self._user_id)
-        if row is None or row.disabled:
-            raise SignInRequired(reason="account gone or disabled")
+        if row is None or row.disabled or row.session_epoch != self._epoch:
+            raise SignInRequired(reason="account gone or disabled, or session ended")
         return row
 
     def __getattr__(self, name: str) -> Any:
@@ -144,9 +157,20 @@ def notify(message: str) -> None:
     session["notice"] = message
 
 
+def bid_farewell(name: str) -> None:
+    """Keeps one of our sentences for the next page of somebody who has no session to keep it in."""
+    if not wants_json():
+        _set_farewell(name, _FAREWELL_LIFE)
+
+
 def notice() -> str | None:
     """The sentence that an earlier request left for this page, once."""
-    return session.pop("notice", None) if this_session().has_cookie and "notice" in session else None
+    if this_session().has_cookie and "notice" in session:
+        return str(session.pop("notice"))
+    farewell = _FAREWELLS.get(request.cookies.get(FAREWELL_COOKIE, ""))
+    if farewell:
+        _set_farewell("", 0)
+    return farewell
 
 
 def refresh_facts(user: User) -> None:
@@ -156,16 +180,19 @@ def refresh_facts(user: User) -> None:
 
 
 def continue_session(user: User) -> None:
-    """Lets this session, under a new id, outlive a change that ended all others."""
+    """Lets this session, under a new id, outlive a change that ended all others, and every open question."""
     refresh_facts(user)
+    drop_pending()
     session["epoch"] = user.session_epoch
     this_session().renew()
     _know_device(user)
 
 
 def end_session() -> None:
-    """Signs this browser out: its session is destroyed on the server."""
+    """Signs this browser out: its session is destroyed on the server. What is kept in it afterwards begins anew."""
     session.clear()
+    if this_session().sid is not None:
+        this_session().renew(carried_on=False)
     g.current_user = None
 
 
@@ -198,6 +225,14 @@ def drop_pending() -> None:
 def this_session() -> Session:
     """The session of the current request, as what it is."""
     return cast(Session, session)
+
+
+def _set_farewell(name: str, life: int) -> None:
+    @after_this_request
+    def set_cookie(response: Any) -> Any:
+        secure = current_app.config["SESSION_COOKIE_SECURE"]
+        response.set_cookie(FAREWELL_COOKIE, name, max_age=life, httponly=True, secure=secure, samesite="Lax")
+        return response
 
 
 def _know_device(user: User) -> None:

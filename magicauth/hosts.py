@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, request
 
 from magicauth.config import is_loopback, origin_of
-from magicauth.errors import Refused
+from magicauth.errors import N_, Refused
 
 # Asked by machines that know the process by its address.
 _ANY_HOST = ("/healthz", "/readyz", "/metrics")
@@ -24,7 +24,7 @@ def require_own_host() -> None:
     # What would begin a path, a query or a fragment is in no host, and would stand in our links after it.
     named = origin_of(f"{request.scheme}://{host}") if _HOST.fullmatch(host) else None
     if not is_ours(named, by_host=True) and request.path not in _ANY_HOST:
-        raise Refused("Host not allowed.", reason="foreign host")
+        raise Refused(N_("Host not allowed."), reason="foreign host")
 
 
 def is_ours(origin: str | None, *, by_host: bool = False) -> bool:

@@ -1,5 +1,87 @@
-"""The languages of pages and letters."""
+"""The languages of pages and letters: which there are, which one somebody reads, and their messages.
 
-# Code and the language's own name.
-LANGUAGES = [("en", "English")]
+Messages are written in English where they are used, `_()` in templates and `N_()` in Python, and translated where they
+are shown. JSON answers are not: programs rely on their words.
+"""
+
+import functools
+import gettext
+import re
+from pathlib import Path
+from typing import Any
+
+from flask_babel import get_locale
+from jinja2 import pass_eval_context
+from jinja2.nodes import EvalContext
+from markupsafe import Markup
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header
+
+# Code and the language's own name. The first is the one that messages are written in.
+LANGUAGES = [
+    ("en", "English"),
+    ("de", "Deutsch"),
+    ("es", "Español"),
+    ("fr", "Français"),
+    ("ja", "日本語"),
+    ("ar", "العربية"),
+]
+CODES = tuple(code for code, _ in LANGUAGES)
+SOURCE = CODES[0]
 RIGHT_TO_LEFT = ("ar",)
+
+FOLDER = Path(__file__).parent / "translations"
+
+# What people's browsers send is shorter; what is longer is not looked at further.
+_ACCEPT_LENGTH = 200
+
+
+@functools.lru_cache(maxsize=512)
+def accepted(accept_language: str) -> str:
+    """The language that an `Accept-Language` header likes best among ours: `de-AT` is content with German."""
+    wanted = parse_accept_header(accept_language[:_ACCEPT_LENGTH], LanguageAccept)
+    for tag, quality in sorted(wanted, key=lambda one: one[1], reverse=True):
+        code = re.split("[-_]", tag.lower())[0]
+        if quality > 0 and code in CODES:
+            return code
+        if quality > 0 and code == "*":
+            break
+    return SOURCE
+
+
+@pass_eval_context
+def translate(context: EvalContext, message: str, **values: Any) -> str:
+    """A template's `_()`: the message in the reader's language, with `%(name)s` filled in.
+
+    In Flask-Babel's place, whose call takes three times as long, a third of a page's time.
+    """
+    return _filled(context, in_words(message), values)
+
+
+@pass_eval_context
+def translate_plural(context: EvalContext, singular: str, plural: str, number: int, **values: Any) -> str:
+    """A template's `ngettext()`: with the plural form that the reader's language has for `%(num)s`."""
+    return _filled(context, _messages().ngettext(singular, plural, number), {"num": number, **values})
+
+
+def in_words(message: str) -> str:
+    """The message in the reader's language."""
+    # To the empty message a catalogue's answer is its header.
+    return _messages().gettext(message) if message else ""
+
+
+def _filled(context: EvalContext, text: str, values: dict[str, Any]) -> str:
+    # Messages are ours; what is filled in is not.
+    text = Markup(text) if context.autoescape else text  # noqa: S704
+    return text % values if values or "%" in text else text
+
+
+def _messages() -> gettext.NullTranslations:
+    locale = get_locale()
+    return _catalogue(locale.language if locale else SOURCE)
+
+
+@functools.cache
+def _catalogue(language: str) -> gettext.NullTranslations:
+    # The source language has none, nor need it: its messages are their own translations.
+    return gettext.translation("messages", FOLDER, [language], fallback=True)

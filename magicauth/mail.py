@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.utils import formataddr, parseaddr
+from email.mime.base import MIMEBase
+from email.policy import SMTP
+from email.utils import parseaddr, quote
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +16,7 @@ from flask_babel import force_locale
 from magicauth import challenges, outbox
 from magicauth.challenges import Challenge
 from magicauth.extensions import keyring, redis
-from magicauth.languages import RIGHT_TO_LEFT
+from magicauth.languages import CODES, RIGHT_TO_LEFT, SOURCE
 from magicauth.models import User
 from magicauth.outbox import Job
 from magicauth.visitor import Visitor
@@ -22,18 +24,15 @@ from magicauth.visitor import Visitor
 _NO_ACCOUNT_ONCE_IN = 86_400
 
 
-def about_challenge(
-    letter: str, challenge: Challenge, visitor: Visitor, *, language: str | None = None, **context: Any
-) -> None:
-    """Queues the letter that carries the challenge's code or link; in `language`, or else the visitor's."""
-    asked = _asked(visitor) | context
-    asked["language"] = language or visitor.language
+def about_challenge(letter: str, challenge: Challenge, visitor: Visitor, **context: Any) -> None:
+    """Queues the letter that carries the challenge's code or link; in its language, or else the visitor's."""
+    asked = _asked(visitor, challenge.language) | context
     outbox.put(Job(letter, challenge.id, challenge.sends, context=asked), challenges.ttl(challenge.purpose))
 
 
-def about_account(letter: str, to: str, visitor: Visitor, **context: Any) -> None:
-    """Queues news about an account for its owner."""
-    outbox.put(Job(letter, to=to, context=_asked(visitor) | context))
+def about_account(letter: str, to: str, visitor: Visitor, language: str = "", **context: Any) -> None:
+    """Queues news about an account for its owner; in `language`, or else the visitor's."""
+    outbox.put(Job(letter, to=to, context=_asked(visitor, language) | context))
 
 
 def write(job: Job) -> flask_mail.Message | None:
@@ -48,8 +47,9 @@ def sign_in(job: Job) -> flask_mail.Message | None:
         return None
     if challenge.user_id:
         return _answerable("sign_in", job, challenge)
-    if User.by_email(challenge.email.lower()) is not None:
-        return _letter("disabled_account", job, challenge.email)
+    disabled = User.by_email(challenge.email.lower())
+    if disabled is not None:
+        return _letter("disabled_account", job, challenge.email, disabled.language)
     if current_app.config["MAGICAUTH_SIGN_UP"] == "open":
         follow_up = challenges.issue("sign_up", challenge.email, following=challenge, browser=challenge.browser)
         return _answerable("no_account", job, follow_up)
@@ -169,7 +169,7 @@ _LETTERS: dict[str, Callable[[Job], flask_mail.Message | None]] = {
 def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message | None:
     """That there is an account already, and a link that signs in to it."""
     if user.disabled:
-        return _letter("disabled_account", job, challenge.email)
+        return _letter("disabled_account", job, challenge.email, user.language)
     follow_up = challenges.issue(
         "sign_in",
         user.email,
@@ -177,6 +177,7 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
         user_id=user.id.hex,
         epoch=user.session_epoch,
         browser=challenge.browser,
+        language=user.language or "",
     )
     return _answerable("has_account", job, follow_up)
 
@@ -196,22 +197,27 @@ def _answerable(template: str, job: Job, challenge: Challenge) -> flask_mail.Mes
         template,
         job,
         challenge.email,
+        challenge.language,
         link=f"{job.context['base_url']}{path}?token={challenge.token}",
-        code_grouped=grouped(challenge.code),
+        code=challenge.code,
         minutes=max(1, round(life / 60)),
         hours=max(1, round(life / 3600)),
     )
 
 
-def grouped(code: str) -> str:
+def grouped(code: str, gap: str = " ") -> str:
     """A code as people read it: in groups of three, or of four or five where that leaves none over."""
     size = {8: 4, 10: 5}.get(len(code), 3)
-    return " ".join(code[start : start + size] for start in range(0, len(code), size))
+    return gap.join(code[start : start + size] for start in range(0, len(code), size))
 
 
-def _letter(template: str, job: Job, to: str, **context: Any) -> flask_mail.Message:
+def _letter(
+    template: str, job: Job, to: str, language: str | None = None, *, code: str = "", **context: Any
+) -> flask_mail.Message:
     config, asked = current_app.config, job.context
-    language = asked.get("language") or "en"
+    language = language or asked.get("language")
+    language = language if language in CODES else SOURCE
+    right_to_left = language in RIGHT_TO_LEFT
     context = {
         "site_name": config["MAGICAUTH_SITE_NAME"],
         "public_url": asked.get("base_url", ""),
@@ -220,7 +226,10 @@ def _letter(template: str, job: Job, to: str, **context: Any) -> flask_mail.Mess
             at=datetime.fromtimestamp(asked["at"], UTC), browser=asked.get("browser", ""), place=asked.get("ip", "")
         ),
         "lang": language,
-        "dir": "rtl" if language in RIGHT_TO_LEFT else "ltr",
+        "dir": "rtl" if right_to_left else "ltr",
+        # A space makes two numbers of a code, and right to left the second is shown before the first; one that does not
+        # break keeps them one number (UAX #9, W4).
+        "code_grouped": grouped(code, "\u00a0" if right_to_left else " "),
         "not_me_url": None,
         **context,
     }
@@ -229,18 +238,30 @@ def _letter(template: str, job: Job, to: str, **context: Any) -> flask_mail.Mess
         body = render_template(f"mail/{template}.txt", **context)
         html = render_template(f"mail/{template}.html", **context)
     name, address = parseaddr(config["MAIL_DEFAULT_SENDER"])
-    message = flask_mail.Message(
+    message = _Message(
         # One line, whatever a name holds: a line break would begin a header of somebody else's choice.
-        subject=" ".join(subject.split()),
+        subject=" ".join(subject.splitlines()).strip(),
         recipients=[to],
         body=body,
         html=html,
-        sender=formataddr((name or config["MAGICAUTH_SITE_NAME"], address)),
+        # Quoted and not yet encoded: Flask-Mail encodes it, and would encode what is encoded a second time.
+        sender=f'"{quote(name or config["MAGICAUTH_SITE_NAME"])}" <{address}>',
+        reply_to=address,
         date=time.time(),
         extra_headers={"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"},
     )
     message.msgId = _message_id(job, config["MAIL_DEFAULT_SENDER"])
     return message
+
+
+class _Message(flask_mail.Message):
+    """Flask-Mail's, whose headers go out as they were encoded: where one is long Python folds it anew, and before 3.13
+    loses the quotes of a sender's name on the way, so that a comma in it makes two senders."""
+
+    def _message(self) -> MIMEBase:
+        message = super()._message()
+        message.policy = SMTP.clone(refold_source="none")
+        return message
 
 
 def _message_id(job: Job, sender: str) -> str:
@@ -250,11 +271,11 @@ def _message_id(job: Job, sender: str) -> str:
     return f"<{keyring().tag('message-id', *parts)}@{domain}>"
 
 
-def _asked(visitor: Visitor) -> dict[str, Any]:
+def _asked(visitor: Visitor, language: str) -> dict[str, Any]:
     return {
         "at": round(time.time(), 3),
         "browser": visitor.browser,
         "ip": visitor.ip,
         "base_url": visitor.base_url,
-        "language": visitor.language,
+        "language": language or visitor.language,
     }

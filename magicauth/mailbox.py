@@ -16,7 +16,7 @@ from magicauth.outbox import Deliver
 KEPT = 200
 _LINK = re.compile(r"https?://[^\s<>\"]+")
 # Six to ten digits, grouped as letters group them, on a line of their own.
-_CODE = re.compile(r"^\s*([0-9]{3,5}(?: [0-9]{1,5}){1,3}|[0-9]{6,10})\s*$", re.MULTILINE)
+_CODE = re.compile(r"^\s*([0-9]{3,5}(?:[ \u00a0][0-9]{1,5}){1,3}|[0-9]{6,10})\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,6 @@ class Mailbox:
             text=text,
             html=html.get_content() if html else "",
             links=list(dict.fromkeys(_LINK.findall(text))),
-            code=code[1].replace(" ", "") if code else "",
+            code="".join(code[1].split()) if code else "",
             sent_at=datetime.fromtimestamp(int(name[:20]) / 1e9, UTC),
         )

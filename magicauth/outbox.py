@@ -55,6 +55,26 @@ class Job:
     context: dict[str, Any] = field(default_factory=dict)
 
 
+class _NotSent(dramatiq.errors.Retry):
+    """A letter did not go out. Stands for what was raised: dramatiq keeps the text of an exception in the queue and
+    logs it with the job's arguments, and a mail server's refusal may repeat the letter, code and all."""
+
+    def __init__(self, *, final: bool) -> None:
+        super().__init__()
+        self.final = final
+
+
+class _HangUp(dramatiq.Middleware):
+    """Ends the conversation with the mail server that a thread of the worker has kept."""
+
+    def __init__(self, hang_up: Callable[[], None]) -> None:
+        self._hang_up = hang_up
+
+    def before_worker_thread_shutdown(self, broker: Any, thread: Any) -> None:
+        """Called by the thread, as its last act."""
+        self._hang_up()
+
+
 class _Broker(dramatiq_redis.RedisBroker):
     """dramatiq's broker, but its maintenance asks after the two lists it means instead of `KEYS`: with a million
     sessions beside them, that stopped Redis for half a second whenever a web process had been silent for ten."""
@@ -78,14 +98,19 @@ Deliver = Callable[[flask_mail.Message], None]
 class Outbox:
     """An app's queue and its worker."""
 
-    def __init__(self, app: Flask, write: Write, deliver: Deliver) -> None:
+    def __init__(self, app: Flask, write: Write, deliver: Deliver, hang_up: Callable[[], None]) -> None:
+        """`write` makes the message of a job, `deliver` sends it, `hang_up` is the last act of a worker's thread."""
         self.app = app
         self.write = write
         self.deliver = deliver
         self.broker = _Broker(
             client=app.extensions["magicauth-redis"],
             namespace=NAMESPACE,
-            middleware=[AgeLimit(), Retries(min_backoff=1000, max_backoff=30_000, retry_when=_worth_a_retry)],
+            middleware=[
+                AgeLimit(),
+                Retries(min_backoff=1000, max_backoff=30_000, retry_when=_try_again),
+                _HangUp(hang_up),
+            ],
             heartbeat_timeout=_HEARTBEAT_MS,
             maintenance_chance=_MAINTENANCE_CHANCE,
             dead_message_ttl=_DEAD_LETTER_MS,
@@ -141,8 +166,10 @@ class Outbox:
             except Exception as error:
                 _note("failed", f"{type(error).__name__}")
                 metrics.LETTERS.labels(job.letter, "failed").inc()
-                log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter})
-                raise
+                # What a mail server answers is left out; a mistake of ours is not.
+                ours = not isinstance(error, smtplib.SMTPException | OSError)
+                log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter}, exc_info=ours)
+                raise _NotSent(final=not _worth_a_retry(error)) from None
             _note("ok")
             metrics.LETTERS.labels(job.letter, "sent").inc()
             if challenge is not None:
@@ -181,27 +208,28 @@ class PostOffice:
         try:
             connection.send(message)
         except BaseException:
-            self._close()
+            self.hang_up()
             raise
         self._here.used = time.monotonic()
+
+    def hang_up(self) -> None:
+        """Closes the connection of this thread, if there is one."""
+        connection = self._here.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.host.close()
 
     def _open(self) -> MailConnection:
         connection: MailConnection | None = getattr(self._here, "connection", None)
         if connection is not None and (
             time.monotonic() - self._here.used > _CONNECTION_IDLE or not _answers(connection.host)
         ):
-            self._close()
+            self.hang_up()
             connection = None
         if connection is None:
             connection = MailConnection(current_app.extensions["mail"])
             connection.host = connection.configure_host()
             self._here.connection = connection
         return connection
-
-    def _close(self) -> None:
-        connection = self._here.__dict__.pop("connection", None)
-        if connection is not None:
-            connection.host.close()
 
 
 @dataclass(frozen=True)
@@ -254,7 +282,11 @@ def _outbox() -> Outbox:
     return outbox
 
 
-def _worth_a_retry(_: int, error: BaseException) -> bool:
+def _try_again(_: int, error: BaseException) -> bool:
+    return not (isinstance(error, _NotSent) and error.final)
+
+
+def _worth_a_retry(error: Exception) -> bool:
     """Whether the mail server may take the letter later: everything but its own final no (SMTP 5xx)."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return all(code < 500 for code, _ in error.recipients.values())

@@ -92,9 +92,12 @@ def wants_json() -> bool:
     if is_json():
         return True
     accept = request.accept_mimetypes
-    if not any(mimetype == "application/json" for mimetype in accept.values()):
+    named = list(accept.values())
+    quality, html = accept["application/json"], accept["text/html"]
+    if "application/json" not in named or quality == 0:
         return False
-    return accept["application/json"] > accept["text/html"]
+    # `application/json, */*`, as many programs send it, takes HTML too, but has not asked for it.
+    return quality > html or (quality == html and "text/html" not in named)
 
 
 def _form_fields(body: bytes) -> dict[str, str]:

@@ -8,19 +8,23 @@ from urllib.parse import quote
 
 import redis.exceptions
 import sqlalchemy.exc
+import sqlalchemy.orm.exc
 from flask import Flask, Response, current_app, g, jsonify, redirect, render_template, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.routing import RequestRedirect
 
-from magicauth.errors import N_, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
+from magicauth.errors import N_, Denied, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
 from magicauth.reader import wants_json
 
 View = Callable[..., Any]
 
 log = logging.getLogger("magicauth")
 
-# What Redis, a Cluster and the database raise when they are away, full, read-only or too slow. Everything else they
-# raise is our mistake, and a 500.
+# What a page says of an error that a view raises with `abort`; of the others it shows a sentence of its own.
+_SENTENCES = {400: N_("Bad Request."), 403: N_("Forbidden.")}
+
+# What Redis, a Cluster and the database raise when they are away, full, read-only or too slow, or when another change
+# of the same account came first. Everything else they raise is our mistake, and a 500.
 AWAY = (
     redis.exceptions.RedisError,
     redis.exceptions.RedisClusterException,
@@ -28,6 +32,7 @@ AWAY = (
     sqlalchemy.exc.InterfaceError,
     sqlalchemy.exc.InternalError,
     sqlalchemy.exc.TimeoutError,
+    sqlalchemy.orm.exc.StaleDataError,
 )
 
 
@@ -55,6 +60,17 @@ def go(path: str, message: str = N_("OK"), status: int = 200, **fields: Any) -> 
         return _json(status, message, {"next": path, **fields})
     response: Response = redirect(path, 303)  # type: ignore[assignment]
     return response
+
+
+def link_gone(refusal: Denied, again: str = "", signed_in_as: str = "") -> Response:
+    """The page of a mailed link that is not good (any more). Its form posts to `again`, which mails another; who is
+    signed in already needs none."""
+    if wants_json():
+        raise refusal
+    if "refusal" not in g:
+        _log(refusal)
+    g.refusal = refusal
+    return page("auth/link_gone.html", again=again, signed_in_as=signed_in_as)
 
 
 def json_file(name: str, content: dict[str, Any]) -> Response:
@@ -120,7 +136,7 @@ def _http_error(error: HTTPException) -> Any:
         return error
     if isinstance(error, RequestEntityTooLarge):
         return refused(TooLarge())
-    refusal = NotFound() if error.code == 404 else Refused(error.name + ".")
+    refusal = NotFound() if error.code == 404 else Refused(_SENTENCES.get(error.code, f"{error.name}."))
     refusal.status = error.code
     response = refused(refusal)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:

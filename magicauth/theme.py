@@ -7,13 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, g, request
-from flask_babel import Babel, format_datetime, format_timedelta, get_locale
+from flask_babel import Babel, format_datetime, format_time, format_timedelta, get_locale
 
-from magicauth.guards import chosen_language, notice, typed_before
-from magicauth.languages import LANGUAGES, RIGHT_TO_LEFT
+from magicauth import audit, guards
+from magicauth.errors import N_
+from magicauth.guards import chosen_language, current_user, notice, typed_before
+from magicauth.languages import (
+    CODES,
+    LANGUAGES,
+    RIGHT_TO_LEFT,
+    SOURCE,
+    accepted,
+    in_words,
+    translate,
+    translate_plural,
+)
+from magicauth.models import Action
 from magicauth.next_page import own_path
 from magicauth.reader import read, typed
 from magicauth.respond import go
+from magicauth.visitor import visitor
 
 LANGUAGE_COOKIE = "magicauth-language"
 _LANGUAGE_LIFE = 365 * 86_400
@@ -32,8 +45,11 @@ def init_app(app: Flask) -> None:
         passwords=app.config["MAGICAUTH_PASSWORDS"],
         sign_up=app.config["MAGICAUTH_SIGN_UP"],
         languages=LANGUAGES,
+        _=translate,
+        gettext=translate,
+        ngettext=translate_plural,
     )
-    app.jinja_env.filters.update(datetime=_shown, ago=_ago)
+    app.jinja_env.filters.update(datetime=_shown, clock=_clock, ago=_ago, browser=_browser)
     app.context_processor(_context)
     app.register_blueprint(bp)
 
@@ -47,14 +63,16 @@ def accent() -> Response:
 
 @bp.post("/language")
 def pick() -> Response:
-    """Keeps the language for this browser, and goes back to the page where it was picked."""
+    """Keeps the language for this browser, and for an account that has chosen one, and goes back."""
     back = own_path(read("back"))
     path = back.partition("?")[0]
     response = go(back if back and current_app.url_map.bind("").test(path, "GET") else "/")
-    if read("language") in dict(LANGUAGES):
+    language = read("language")
+    if language in CODES:
+        _choose_for_account(language)
         response.set_cookie(
             LANGUAGE_COOKIE,
-            read("language"),
+            language,
             max_age=_LANGUAGE_LIFE,
             httponly=True,
             secure=current_app.config["SESSION_COOKIE_SECURE"],
@@ -65,15 +83,25 @@ def pick() -> Response:
 
 def select_language() -> str:
     """The account's language, the one picked in this browser, or the best that `Accept-Language` asks for."""
-    codes = [code for code, _ in LANGUAGES]
     if not request:
-        return codes[0]
-    picked = chosen_language() or request.cookies.get(LANGUAGE_COOKIE)
-    return picked if picked in codes else request.accept_languages.best_match(codes, codes[0])
+        return SOURCE
+    for picked in (chosen_language(), request.cookies.get(LANGUAGE_COOKIE)):
+        if picked in CODES:
+            return picked
+    return accepted(request.headers.get("Accept-Language", ""))
+
+
+def _choose_for_account(language: str) -> None:
+    # The account's own choice goes before the browser's: left as it is, it would undo what was picked.
+    if current_user and current_user.language:
+        row = current_user.row
+        row.language = language
+        audit.record(Action.PROFILE_CHANGED, visitor(), row)
+        guards.refresh_facts(row)
 
 
 def _context() -> dict[str, Any]:
-    language = str(get_locale() or "en")
+    language = str(get_locale() or SOURCE)
     return {
         "lang": language,
         "dir": "rtl" if language in RIGHT_TO_LEFT else "ltr",
@@ -93,5 +121,15 @@ def _shown(moment: datetime) -> str:
     return f"{format_datetime(moment.astimezone(UTC), 'medium', rebase=False)} UTC"
 
 
+def _clock(moment: datetime) -> str:
+    return f"{format_time(moment.astimezone(UTC), 'short', rebase=False)} UTC"
+
+
 def _ago(moment: datetime) -> str:
     return str(format_timedelta(moment - datetime.now(UTC), add_direction=True))
+
+
+def _browser(summary: str) -> str:
+    """ "Firefox on Linux", as `visitor.summary` wrote it, in the reader's language; "" if it is not known."""
+    name, on, system = summary.partition(" on ")
+    return in_words(N_("%(browser)s on %(system)s")) % {"browser": name, "system": system} if on else in_words(summary)

@@ -26,4 +26,5 @@ def delete() -> Response:
     deletion.confirm(row, read("email"))
     deletion.delete(row, visitor())
     guards.end_session()
+    guards.bid_farewell("deleted")
     return go("/auth", "Account deleted.")

@@ -3,10 +3,11 @@
 from flask import Blueprint, Response
 
 from magicauth import guards
+from magicauth.errors import Denied
 from magicauth.flows import email
 from magicauth.guards import current_user, fresh_sign_in_required
-from magicauth.reader import read, read_query, read_query_leniently
-from magicauth.respond import again, go, page
+from magicauth.reader import read, read_query
+from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
 
 bp = Blueprint("account_email", __name__)
@@ -15,9 +16,10 @@ bp = Blueprint("account_email", __name__)
 @bp.get("/account/email")
 @fresh_sign_in_required
 def ask() -> Response:
+    # Never from the query: a link of somebody else's could put his address where one press gives him the account.
     pending = guards.pending()
-    waiting = pending.email if pending and pending.purpose == "change_email" else read_query_leniently("email")
-    return page("account/email.html", user=current_user, pending_email=waiting or None)
+    waiting = pending.email if pending and pending.purpose == "change_email" else None
+    return page("account/email.html", user=current_user, pending_email=waiting)
 
 
 @bp.post("/account/email")
@@ -31,11 +33,16 @@ def start() -> Response:
 @bp.get("/account/email/undo")
 def ask_undo() -> Response:
     token = read("token") or read_query("token")
-    return page("account/email_undo.html", token=token, old_email=email.look_at_undo(token).email)
+    try:
+        change = email.look_at_undo(token)
+    except Denied as refusal:
+        return link_gone(refusal)
+    return page("account/email_undo.html", token=token, old_email=change.email)
 
 
 @bp.post("/account/email/undo")
 @again(ask_undo)
 def undo() -> Response:
     email.undo(read("token") or read_query("token"), visitor())
+    guards.bid_farewell("moved_back")
     return go("/auth", "Change undone. All sessions ended.")

@@ -7,7 +7,7 @@ import uuid
 from flask import Blueprint, Response
 from sqlalchemy import select
 
-from magicauth.errors import Invalid
+from magicauth.errors import N_, Invalid
 from magicauth.extensions import db
 from magicauth.guards import admin_required, current_user
 from magicauth.models import User, as_json
@@ -43,7 +43,7 @@ def _limit(text: str) -> int:
     if not text:
         return PAGE_SIZE
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-        raise Invalid(errors={"limit": ["Must be a whole number from 1 to 200."]})
+        raise Invalid(errors={"limit": [N_("Must be a whole number from 1 to 200.")]})
     return min(int(text), PAGE_SIZE_MOST)
 
 
@@ -53,7 +53,7 @@ def _after(cursor: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
     except (ValueError, binascii.Error):
-        raise Invalid(errors={"after": ["Must be what `next` said."]}) from None
+        raise Invalid(errors={"after": [N_("Must be what `next` said.")]}) from None
 
 
 def _cursor(user_id: uuid.UUID) -> str:

@@ -3,15 +3,15 @@
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 
 from magicauth import guards, metrics
 from magicauth.auth import steps
 from magicauth.errors import Denied
 from magicauth.flows import email_proof
 from magicauth.guards import current_user
-from magicauth.reader import read, read_query, wants_json
-from magicauth.respond import again, page
+from magicauth.reader import read, read_query
+from magicauth.respond import again, link_gone, page
 
 bp = Blueprint("link", __name__)
 
@@ -22,10 +22,7 @@ def show() -> Response:
     try:
         challenge = email_proof.look_at_link(token)
     except Denied as refusal:
-        if wants_json():
-            raise
-        g.refusal = refusal
-        return page("auth/link_gone.html")
+        return link_gone(refusal, "/auth", current_user.email if current_user else "")
     here = _asked_here() == challenge.id
     metrics.LINKS_LOOKED_AT.labels("asker" if here else "other").inc()
     return page(

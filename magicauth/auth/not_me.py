@@ -3,9 +3,10 @@
 from flask import Blueprint, Response
 
 from magicauth import guards
+from magicauth.errors import Denied
 from magicauth.flows import not_me
 from magicauth.reader import read, read_query
-from magicauth.respond import again, go, page
+from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
 
 bp = Blueprint("not_me", __name__)
@@ -14,7 +15,10 @@ bp = Blueprint("not_me", __name__)
 @bp.get("/auth/not_me")
 def ask() -> Response:
     token = read("token") or read_query("token")
-    not_me.look_at(token)
+    try:
+        not_me.look_at(token)
+    except Denied as refusal:
+        return link_gone(refusal, "/auth/reset")
     return page("auth/not_me.html", token=token)
 
 
@@ -24,6 +28,7 @@ def secure() -> Response:
     pending = not_me.secure(read("token") or read_query("token"), visitor())
     guards.end_session()
     if pending is None:
+        guards.bid_farewell("secured")
         return go("/auth", "All sessions ended.")
     guards.keep_pending(pending)
     return go("/verify", "All sessions ended. Letter sent to your email!")

@@ -2,9 +2,11 @@
 
 from flask import Blueprint, Response
 
-from magicauth import guards
-from magicauth.guards import login_required
+from magicauth import audit, guards
+from magicauth.guards import current_user, login_required
+from magicauth.models import Action, User
 from magicauth.respond import go
+from magicauth.visitor import visitor
 
 bp = Blueprint("sign_out", __name__)
 
@@ -12,7 +14,13 @@ bp = Blueprint("sign_out", __name__)
 @bp.post("/logout")
 @login_required
 def sign_out() -> Response:
+    user_id = current_user.id.replace("-", "")
+    # First, so that it is done even while the database is away.
     guards.end_session()
+    user = User.by_id(user_id)
+    if user is not None:
+        audit.record(Action.SIGNED_OUT, visitor(), user)
+    guards.bid_farewell("signed_out")
     response = go("/auth", "Signed out.")
     # Nothing of what was shown stays in this browser's cache.
     response.headers["Clear-Site-Data"] = '"cache"'

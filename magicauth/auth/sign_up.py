@@ -3,11 +3,13 @@
 from flask import Blueprint, Response
 
 from magicauth import guards
+from magicauth.errors import Denied
 from magicauth.flows import sign_up
 from magicauth.flows.sign_up import invitation
+from magicauth.guards import current_user
 from magicauth.models import as_json
 from magicauth.reader import read, read_query, read_text
-from magicauth.respond import again, go, page
+from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
 
 bp = Blueprint("sign_up", __name__)
@@ -34,7 +36,10 @@ def sent() -> Response:
 @bp.get("/users/signup")
 def ask_the_rest() -> Response:
     token = _token()
-    challenge = invitation(token)
+    try:
+        challenge = invitation(token)
+    except Denied as refusal:
+        return link_gone(refusal, "/users/magic_link", current_user.email if current_user else "")
     return page("auth/sign_up_finish.html", json={"email": challenge.email}, token=token, email=challenge.email)
 
 

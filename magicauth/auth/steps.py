@@ -39,8 +39,8 @@ def _email_changed(challenge: Challenge) -> Response:
     own = bool(current_user) and current_user.row.id.hex == challenge.user_id
     user = email.confirm(challenge, visitor(), guards.this_session() if own else None)
     if not own:
+        guards.bid_farewell("moved")
         return go("/auth", "E-mail address changed.")
-    guards.drop_pending()
     guards.continue_session(user)
     guards.notify(N_("Your e-mail address is changed."))
     return go("/account", "E-mail address changed.")

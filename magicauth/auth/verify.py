@@ -25,7 +25,7 @@ DELAYED_AFTER = 15
 _CHANGE_ADDRESS = {
     "sign_in": "/auth?email={}",
     "reset": "/auth/reset?email={}",
-    "change_email": "/account/email?email={}",
+    "change_email": "/account/email",
 }
 
 bp = Blueprint("verify", __name__)
@@ -88,6 +88,7 @@ def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
         "resend_in": max(0, round(email_proof.seconds_to_wait(challenge))) if challenge and is_open else 0,
         "letter": _letter_state(challenge),
         "webmail": webmail(pending.email),
+        "next": pending.next,
         "change_url": _CHANGE_ADDRESS[pending.purpose].format(quote(pending.email)),
     }
 

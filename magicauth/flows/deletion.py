@@ -17,9 +17,9 @@ def confirm(user: User, typed_email: str) -> None:
 
 def delete(user: User, visitor: Visitor) -> None:
     """Deletes the account and ends its sessions; a letter says so."""
-    user_id, email = user.id.hex, user.email
+    user_id, email, language = user.id.hex, user.email, user.language or ""
     db.session.delete(user)
     audit.forget(user)
     audit.record(Action.DELETED, replace(visitor, ip="", browser=""), user)
     sessions.revoke_all(user_id)
-    mail.about_account("account_deleted", email, visitor)
+    mail.about_account("account_deleted", email, visitor, language)

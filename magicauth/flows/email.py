@@ -35,7 +35,8 @@ def confirm(challenge: Challenge, visitor: Visitor, this: Session | None) -> Use
     old = user.email
     user.canonical_email, user.email = parse_email(challenge.email)
     _end_everything(Action.EMAIL_CHANGED, user, visitor, this)
-    undo = challenges.issue("undo_email", old, user_id=user.id.hex)
+    undo = challenges.issue("undo_email", old, user_id=user.id.hex, language=user.language or "")
+    challenges.remember_warning(undo)
     mail.about_challenge("email_changed", undo, visitor, new_email=masked(user.email))
     return user
 
@@ -53,6 +54,8 @@ def undo(token: str, visitor: Visitor) -> None:
         raise Denied(reason="account gone")
     user.canonical_email, user.email = parse_email(challenge.email)
     _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor, None)
+    # What went out since went to the thief: a second change gave his address a way back of its own.
+    challenges.void_warnings(challenge.user_id, since=challenge.sent)
     # Not before the account has moved: a database that is away burns no link.
     challenges.redeem(challenge)
 

@@ -15,15 +15,27 @@ from magicauth.visitor import Visitor
 
 # Purposes whose letters are answered at /verify and /auth/link.
 PURPOSES: tuple[Purpose, ...] = ("sign_in", "reset", "change_email")
+# What people put between the digits, or letters do: spaces, one that does not break, and dashes.
+_FORGIVEN = str.maketrans("", "", " \u00a0-")
 
 
-def ask(purpose: Purpose, email: str, to: str, user: User | None, visitor: Visitor, next_page: str = "") -> Challenge:
+def ask(
+    purpose: Purpose,
+    email: str,
+    to: str,
+    user: User | None,
+    visitor: Visitor,
+    next_page: str = "",
+    *,
+    counted: bool = True,
+) -> Challenge:
     """Opens a challenge for the address `to` and queues its letter; for a stranger just the same. Raises TooMany.
 
-    `email` is the canonical address that the letter counts against.
+    `email` is the canonical address that the letter counts against, unless a link that works once stands for it.
     """
     asker = visitor.asker(email)
-    limits.take("mails", asker)
+    if counted:
+        limits.take("mails", asker)
     challenge = challenges.issue(
         purpose,
         to,
@@ -32,9 +44,10 @@ def ask(purpose: Purpose, email: str, to: str, user: User | None, visitor: Visit
         ip=visitor.ip,
         device=asker.device,
         browser=visitor.browser,
+        language=user.language or "" if user else "",
         next=next_page,
     )
-    mail.about_challenge(purpose, challenge, visitor, language=user.language if user else None)
+    mail.about_challenge(purpose, challenge, visitor)
     return challenge
 
 
@@ -73,7 +86,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     challenge = challenges.get(pending.challenge_id) if pending else None
     if challenge is None or challenge.attempts_left == 0 or pending is None:
         raise _none_open("no challenge, expired, used, or guesses spent")
-    code = typed.replace(" ", "").replace("-", "")
+    code = typed.translate(_FORGIVEN)
     if not code:
         raise Invalid(N_("OTP required."), errors={"OTP": [N_("OTP required.")]})
     asker = visitor.asker(pending.email)
@@ -99,7 +112,8 @@ def by_link(token: str, here: str, typed_email: str, purposes: Collection[Purpos
     Raises Denied. An address that is mistyped costs one of a few tries and leaves the link good.
     """
     challenge = look_at_link(token, purposes)
-    if challenge.id != here and not challenges.attempt_address(challenge, _canonical(typed_email)):
+    # A mail scanner that presses the button types no address, and costs the link nothing.
+    if challenge.id != here and not (typed_email and challenges.attempt_address(challenge, _canonical(typed_email))):
         raise Denied(
             reason="another address typed at the link",
             errors={"email": [N_("This is not the address the letter went to.")]},
@@ -140,7 +154,7 @@ def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor
         visitor,
         user_id=challenge.user_id,
         canonical_email=pending.email,
-        result="wrong code",
+        result=N_("wrong code"),
     )
     user = User.by_id(pending.user_id) if left == 0 and "password" in pending.proofs else None
     if user is not None:

@@ -25,6 +25,7 @@ def by_password(user: User, password: str, visitor: Visitor) -> None:
     asker = visitor.asker(user.canonical_email)
     limits.take("passwords", asker)
     if not user.has_password or not passwords.verify(user.password_hash, password):
+        audit.record(Action.SIGN_IN_REFUSED, visitor, user, result=N_("wrong password"))
         raise Incorrect(N_("Password is incorrect."), errors={"password": [N_("Password is incorrect.")]})
     limits.give_back("passwords", asker)
     audit.record(Action.CONFIRMED, visitor, user)

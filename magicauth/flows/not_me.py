@@ -27,7 +27,9 @@ def secure(token: str, visitor: Visitor) -> Pending | None:
     if user is None:
         raise Denied(reason="account gone")
     security.end_everything(Action.NOT_ME, user, visitor)
-    challenges.redeem(challenge)
+    if not challenges.redeem(challenge):
+        raise Denied(reason="answered meanwhile")
     if user.email != challenge.email or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
         return None
-    return password.start_reset(user.email, visitor)
+    # The thief may have spent the address's budget of letters, and this link works once.
+    return password.start_reset(user.email, visitor, counted=False)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from flask import current_app
 
-from magicauth import limits, passwords
+from magicauth import audit, limits, passwords
 from magicauth.errors import N_, Incorrect, Invalid, NotFound
 from magicauth.flows import email_proof, security, sign_in
 from magicauth.models import Action, User, parse_email
@@ -13,11 +13,11 @@ from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
-def start_reset(typed_email: str, visitor: Visitor) -> Pending:
-    """Mails a code and a link; the same for every address. Raises Invalid or TooMany."""
+def start_reset(typed_email: str, visitor: Visitor, *, counted: bool = True) -> Pending:
+    """Mails a code and a link; the same for every address. Raises Invalid, or TooMany where letters are `counted`."""
     email, typed = parse_email(typed_email)
     user = sign_in.account(email)
-    challenge = email_proof.ask("reset", email, user.email if user else typed, user, visitor)
+    challenge = email_proof.ask("reset", email, user.email if user else typed, user, visitor, counted=counted)
     return Pending.asking(challenge, email)
 
 
@@ -53,6 +53,7 @@ def change(user: User, old_password: str, password: str, visitor: Visitor, this:
         asker = visitor.asker(user.canonical_email)
         limits.take("passwords", asker)
         if not passwords.verify(user.password_hash, old_password):
+            audit.record(Action.SIGN_IN_REFUSED, visitor, user, result=N_("wrong password"))
             raise Incorrect(N_("Password is incorrect."), errors={"old_password": [N_("Password is incorrect.")]})
         limits.give_back("passwords", asker)
     _set(user, password, "password")

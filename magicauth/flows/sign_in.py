@@ -61,7 +61,7 @@ def prove_password(pending: Pending | None, password: str, visitor: Visitor) -> 
     asker = visitor.asker(user.canonical_email)
     limits.take("passwords", asker)
     if not passwords.verify(user.password_hash, password):
-        audit.record(Action.SIGN_IN_REFUSED, visitor, user, result="wrong password")
+        audit.record(Action.SIGN_IN_REFUSED, visitor, user, result=N_("wrong password"))
         raise Incorrect(N_("Password is incorrect."), errors={"password": [N_("Password is incorrect.")]})
     limits.give_back("passwords", asker)
     _rehash(user, password)
@@ -97,7 +97,7 @@ def _check_password(email: str, password: str, visitor: Visitor) -> User:
     limits.take("passwords", asker)
     user = account(email)
     if not passwords.verify(user.password_hash if user else None, password) or user is None:
-        audit.record(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result="wrong password")
+        audit.record(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result=N_("wrong password"))
         raise Incorrect(N_("Email or password is incorrect."))
     limits.give_back("passwords", asker)
     _rehash(user, password)

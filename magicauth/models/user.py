@@ -68,6 +68,10 @@ class User(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, onupdate=now)
 
+    # Written only while the epoch is the one it was read under: of two changes at once one is refused, so that what a
+    # thief has under way does not go over what its owner has just done (StaleDataError).
+    __mapper_args__ = {"version_id_col": session_epoch, "version_id_generator": False}
+
     def __init__(self, **fields: Any) -> None:
         moment = now()
         super().__init__(**({"created_at": moment, "updated_at": moment} | fields))

@@ -11,7 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from magicauth import metrics, outbox
 from magicauth.crypto import equal
-from magicauth.errors import Incorrect
+from magicauth.errors import N_, Incorrect
 from magicauth.ops.health import database_answers, redis_answers
 from magicauth.respond import AWAY
 
@@ -43,7 +43,7 @@ def show() -> Response:
         abort(404)
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not equal(given.strip(), token):
-        raise Incorrect("Bearer token required.", reason="metrics token missing or wrong")
+        raise Incorrect(N_("Bearer token required."), reason="metrics token missing or wrong")
     registry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()

@@ -6,9 +6,14 @@
   const all = (selector, act) => document.querySelectorAll(selector).forEach(act);
   const root = document.documentElement;
 
-  // Links' tokens leave the address bar. history.state keeps the query, so that Reload still finds its way.
+  // After a form was refused, Reload asks for its page again and does not send the form twice. Links' tokens leave the
+  // address bar; history.state keeps the query, so that Reload still finds its way.
+  const posted = one("[data-here]:not([data-refused])")?.dataset.here;
+  const here = new URL(posted ?? location.href, location.href);
   if (one("[data-strip-token]")) {
-    if (location.search) history.replaceState({ search: location.search }, "", location.pathname);
+    if (here.search) history.replaceState({ search: here.search }, "", here.pathname);
+  } else if (posted) {
+    history.replaceState(null, "", posted);
   } else if (one("[data-refused='400']") && !location.search && history.state?.search) {
     location.replace(location.pathname + history.state.search);
   }
@@ -118,9 +123,22 @@
 
   // Times in the reader's own zone.
   all("time[data-local]", (time) => {
-    const options = { dateStyle: "medium", timeStyle: "short" };
+    const options = { dateStyle: time.dataset.local === "date" ? "medium" : undefined, timeStyle: "short" };
     try { time.textContent = new Date(time.dateTime).toLocaleString(root.lang, options); } catch { /* the server's words stay */ }
   });
+
+  // Where a sign-up letter went is known to this tab alone.
+  all("[data-keep-email]", (form) => form.addEventListener("submit", () => sessionStorage.setItem("email", form.elements.email.value)));
+  const kept = one("[data-email-kept]");
+  const sentTo = kept && sessionStorage.getItem("email");
+  if (sentTo) {
+    kept.querySelector("bdi").textContent = sentTo;
+    kept.hidden = false;
+    one("[data-email-unknown]").hidden = true;
+  }
+
+  // What a signed-in page showed is not shown again by Back after signing out.
+  addEventListener("pageshow", (event) => { if (event.persisted && one("[data-signed-in]")) location.reload(); });
 
   // A page that waits for the mail goes on when this browser has signed in elsewhere.
   const channel = "BroadcastChannel" in window ? new BroadcastChannel("magicauth") : null;
@@ -146,7 +164,7 @@
       if (news && news.dataset.letter !== "queued") letter.replaceChildren(...news.childNodes);
       else if (pauses.length) setTimeout(look, pauses[0], pauses.slice(1));
     };
-    setTimeout(look, 2000, [3000, 6000, 12000, 24000]);
+    setTimeout(look, 1000, [2000, 4000, 8000, 16000]);
   }
 
   // The list of languages closes as menus do.

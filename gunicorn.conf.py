@@ -1,0 +1,132 @@
+"""How gunicorn serves magicauth: plain `gunicorn`, started beside this file, reads it.
+
+WEB_CONCURRENCY processes (2) of GUNICORN_THREADS threads (4) listen at BIND, else on every address at PORT, else at
+127.0.0.1:8000. Nothing of ours is imported here: the master forks workers that load the code anew, so HUP upgrades it.
+"""
+
+import json
+import logging
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
+
+# Of several workers that cannot start for the same reason, one says so.
+_voice = multiprocessing.get_context("fork").Lock()
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its files there without a name
+_METRICS = "magicauth-metrics-"
+_QUERY = re.compile(r"\?[^\s'\"]*")
+
+
+def _whole(name: str, default: int) -> int:
+    value = os.environ.get(name) or str(default)
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", value):
+        raise SystemExit(f"{name} must be a whole number from 1.")
+    return int(value)
+
+
+def _bind() -> str:
+    # Whoever sets PORT alone is a platform that forwards to it from outside.
+    port = os.environ.get("PORT")
+    return os.environ.get("BIND") or (f"0.0.0.0:{port}" if port else "127.0.0.1:8000")
+
+
+def _count_over_all_workers() -> None:
+    # What each worker counted lies in files that prometheus-client adds up. HUP finds the folder made.
+    if os.environ.get("MAGICAUTH_METRICS_TOKEN") and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=_METRICS)
+
+
+class AccessLog(Logger):
+    """gunicorn's logs, with requests as JSON lines. Query strings and referrers hold link tokens: neither is logged."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.addFilter(_without_queries)
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            # As MAGICAUTH_TRUSTED_PROXIES lets it be known.
+            "ip": environ.get("REMOTE_ADDR", ""),
+            "method": environ.get("REQUEST_METHOD", ""),
+            "path": environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace"),
+            "status": int(str(resp.status).split()[0]),
+            "bytes": getattr(resp, "sent", 0),
+            "ms": round(request_time.total_seconds() * 1000, 1),
+            "agent": environ.get("HTTP_USER_AGENT", "")[:256],
+        }
+        self.access_log.info(json.dumps(line))
+
+
+def _without_queries(record: logging.LogRecord) -> bool:
+    # gunicorn quotes a request that it could not parse or serve.
+    record.msg, record.args = _QUERY.sub("?…", record.getMessage()), ()
+    return True
+
+
+class Worker(ThreadWorker):
+    """gunicorn's threaded worker. Settings that cannot be used end gunicorn, in a sentence each instead of a trace."""
+
+    def load_wsgi(self) -> None:
+        try:
+            super().load_wsgi()
+        except Exception as error:
+            if not hasattr(error, "problems"):
+                raise
+            if _voice.acquire(block=False):
+                print(f"Error: {error}", file=sys.stderr, flush=True)
+            # One worker with this status ends gunicorn, instead of being replaced for ever; a second one, while it is
+            # ending the others, would make it stumble.
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR if self.alive else 0) from None
+
+
+def post_worker_init(worker: Any) -> None:
+    # After the fork: threads do not survive one.
+    app = worker.wsgi
+    if app.config["MAGICAUTH_MAIL_WORKER"] == "embedded":
+        app.extensions["magicauth-outbox"].start_worker()
+
+
+def worker_exit(_: Any, worker: Any) -> None:
+    # A worker that did not come up has no app; the master calls this too, for one that vanished.
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        app.extensions["magicauth-outbox"].stop_worker()
+
+
+def on_exit(_: Any) -> None:
+    # One that an operator chose stays.
+    folder = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
+    if folder.name.startswith(_METRICS):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_count_over_all_workers()
+wsgi_app = "wsgi:app"
+bind = _bind()
+workers = _whole("WEB_CONCURRENCY", 2)
+threads = _whole("GUNICORN_THREADS", 4)
+worker_class = Worker
+# Heartbeats are files; on a disk that stalls they would look like a dead worker.
+worker_tmp_dir = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
+timeout = 30
+# Requests and the letter in hand are finished: SMTP may take its time.
+graceful_timeout = 30
+keepalive = 5
+# Which proxies are believed is MAGICAUTH_TRUSTED_PROXIES' business alone: gunicorn believes none.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
+control_socket_disable = True
+logger_class = AccessLog
+accesslog = "-"
+errorlog = "-"

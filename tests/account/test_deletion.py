@@ -1,0 +1,150 @@
+"""`/account/delete`: deleting the account, for good."""
+
+import sqlite3
+
+import pytest
+from instruments import later
+from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+
+NAME, PHONE = "Augusta Ada King-Noel", "+44 20 7946 0958"
+
+
+@pytest.fixture
+def ada(client):
+    """Ada's browser, signed in."""
+    sign_up(client)
+    client.post("/account", data={"name": NAME, "phone": PHONE})
+    return client
+
+
+def dump(app):
+    """Everything that the database holds, as SQL."""
+    with sqlite3.connect(app.config["DATABASE_URL"].removeprefix("sqlite:///")) as connection:
+        text = "\n".join(connection.iterdump())
+    connection.close()
+    return text
+
+
+def everything_in(redis):
+    """Every key and value that Redis holds."""
+    found = []
+    for key in redis.scan_iter():
+        kind = redis.type(key).decode()
+        read = {"string": redis.get, "hash": redis.hgetall, "zset": lambda key: redis.zrange(key, 0, -1)}
+        read |= {"list": lambda key: redis.lrange(key, 0, -1), "set": redis.smembers}
+        found.append(f"{key!r} {read[kind](key)!r}")
+    return "\n".join(found)
+
+
+def test_the_account_is_gone_and_everybody_is_signed_out(app, ada, mailbox):
+    phone = other_browser(ada)
+    sign_in(phone)
+    done = ada.post("/account/delete", data={"email": EMAIL})
+    assert (done.status_code, done.location) == (303, "/auth")
+    assert not is_signed_in(ada) and not is_signed_in(phone)
+    assert "deleted" in mailbox.last(EMAIL).subject
+    stranger = other_browser(ada)
+    assert stranger.post("/auth", json={"email": EMAIL, "password": PASSWORD}).status_code == 401
+    stranger.post("/auth", data={"email": EMAIL})
+    assert mailbox.last(EMAIL).code is None and "/users/signup" in mailbox.last(EMAIL).link
+    assert app.test_cli_runner().invoke(args=["users", "show", EMAIL]).exit_code == 1
+
+
+def test_as_json(ada):
+    answer = ada.post("/account/delete", json={"email": EMAIL})
+    assert answer.get_json() == {"status": "SUCCESS", "message": "Account deleted.", "next": "/auth"}
+
+
+@pytest.mark.parametrize("typed", ["", "eve@example.org", "ada", "yes", None, True, [EMAIL], "ada@example.org,"])
+def test_without_the_address_typed_nothing_is_deleted(ada, mailbox, typed):
+    letters = len(mailbox.all())
+    answer = ada.post("/account/delete", json={"email": typed})
+    assert (answer.status_code, list(answer.get_json()["errors"])) == (400, ["email"])
+    assert is_signed_in(ada) and len(mailbox.all()) == letters
+    assert sign_in(other_browser(ada)).location == "/home"
+
+
+def test_the_address_may_be_typed_in_any_case(ada):
+    assert ada.post("/account/delete", data={"email": f" {EMAIL.upper()} "}).location == "/auth"
+
+
+def test_looking_at_the_page_deletes_nothing(ada):
+    page = ada.get(f"/account/delete?email={EMAIL}")
+    assert page.status_code == 200
+    assert f'value="{EMAIL}"' not in page.text
+    assert is_signed_in(ada)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_stranger_or_a_stale_sign_in_is_refused(ada, redis, method):
+    stranger = other_browser(ada)
+    assert stranger.open("/account/delete", method=method).location == "/auth?next=/account/delete"
+    assert stranger.open("/account/delete", method=method, headers=JSON).status_code == 401
+    with later(redis, 901):
+        assert ada.open("/account/delete", method=method, data={"email": EMAIL}).location == "/auth/fresh"
+        assert ada.open("/account/delete", method=method, headers=JSON, data={"email": EMAIL}).status_code == 403
+        assert is_signed_in(ada)
+
+
+def test_what_is_personal_is_gone_and_the_audit_keeps_a_keyed_hash(app, client, mailbox, redis):
+    # Before there was an account somebody tried the address, from an address of their own.
+    other_browser(client).post(
+        "/auth", json={"email": EMAIL, "password": "x"}, environ_overrides={"REMOTE_ADDR": "203.0.113.7"}
+    )
+    sign_up(client)
+    client.post("/account", data={"name": NAME, "phone": PHONE})
+    other_browser(client).post(
+        "/auth", json={"email": EMAIL, "password": "x"}, environ_overrides={"REMOTE_ADDR": "203.0.113.8"}
+    )
+    before = dump(app)
+    assert all(text in before for text in (EMAIL, NAME, PHONE, "argon2", "203.0.113.7", "203.0.113.8"))
+    client.post("/account/delete", data={"email": EMAIL})
+    mailbox.all()
+    after = dump(app)
+    personal = (EMAIL, NAME, PHONE, "argon2", "203.0.113.7", "203.0.113.8", "127.0.0.1")
+    assert not [text for text in personal if text in after]
+    audit = app.test_cli_runner().invoke(args=["audit", "--user", EMAIL, "--json"]).stdout
+    for action in ("user:deleted", "user:profile:changed", "user:signed_up", "user:sign_in:refused"):
+        assert action in audit
+    kept = everything_in(redis)
+    assert not [text for text in (NAME, PHONE, "magicauth:session:") if text in kept]
+
+
+@pytest.mark.parametrize("start", ["/auth", "/auth/reset"])
+def test_what_was_open_leads_nowhere(ada, mailbox, start):
+    thief = other_browser(ada)
+    thief.post(start, data={"email": EMAIL})
+    letter = mailbox.last(EMAIL)
+    ada.post("/account/delete", data={"email": EMAIL})
+    assert thief.post("/verify", json={"OTP": letter.code}).status_code == 404
+    assert other_browser(ada).post("/auth/link", json={"token": letter.token, "email": EMAIL}).status_code in (403, 404)
+    assert not is_signed_in(thief)
+
+
+def test_warnings_and_ways_back_lead_nowhere(ada, mailbox):
+    ada.post("/account/email", data={"email": "ada@new.example.org"})
+    ada.post("/verify", data={"OTP": mailbox.last("ada@new.example.org").code})
+    undo = mailbox.last(EMAIL)
+    ada.post("/account/sessions/end_others")
+    not_me = mailbox.last("ada@new.example.org")
+    ada.post("/account/delete", data={"email": "ada@new.example.org"})
+    stranger = other_browser(ada)
+    assert stranger.post(undo.link, json={}).status_code == 403
+    assert stranger.post(not_me.link, json={}).status_code == 403
+
+
+def test_the_address_may_sign_up_again_and_finds_nothing_of_before(ada):
+    before = ada.get("/account", headers=JSON).get_json()["user"]["id"]
+    ada.post("/account/delete", data={"email": EMAIL})
+    assert sign_up(ada, name="Ada").location == "/home"
+    user = ada.get("/account", headers=JSON).get_json()["user"]
+    assert user["id"] != before and (user["name"], user["phone"]) == ("Ada", None)
+    events = ada.get("/account/activity", headers=JSON).get_json()["events"]
+    assert [event["action"] for event in events] == ["user:signed_up"]
+
+
+def test_an_account_without_a_password_can_be_deleted(make_app):
+    client = make_app(MAGICAUTH_PASSWORDS="off").test_client()
+    sign_up(client, password="")
+    assert client.post("/account/delete", data={"email": EMAIL}).location == "/auth"
+    assert not is_signed_in(client)

@@ -1,0 +1,125 @@
+"""Every page and letter, looked at by machine: accessible, nothing cut off, nothing that moves; the first one light."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import wait_for
+from pages import EMAIL, PASSWORD
+
+from browser import gallery
+from browser.windows import DESKTOP, PHONE, Kind, Window
+
+pytestmark = pytest.mark.browser
+
+_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+_AXE = {"runOnly": [*_RULES, "best-practice"], "resultTypes": ["violations"], "iframes": False}
+# A letter is no page: it has no landmarks.
+_AXE_OF_LETTERS = {"runOnly": _RULES, "resultTypes": ["violations"]}
+_AXE_OF_COLOURS = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
+
+SIGN_IN_PAGE_BYTES = 20_000
+LARGEST_PAINT_MS = 200
+
+
+@pytest.mark.parametrize("wing", gallery.WINGS, ids=lambda wing: wing.__name__)
+def test_every_page_is_accessible_in_both_schemes_and_fits_a_narrow_screen(serve, open_window, wing):
+    problems = []
+    for name, window in wing(serve, open_window):
+        window.page.emulate_media(color_scheme="light")
+        problems += found(window, name, _AXE_OF_LETTERS if name.startswith("letter") else _AXE)
+        window.page.emulate_media(color_scheme="dark")
+        problems += found(window, f"{name}, dark", _AXE_OF_COLOURS)
+        window.page.set_viewport_size({"width": 320, "height": 640})
+        problems += [f"{name} is wider than 320 px"] if is_cut_off(window) else []
+        window.page.set_viewport_size(DESKTOP.options["viewport"])
+    assert problems == []
+
+
+@pytest.mark.parametrize(("language", "direction"), [("de-AT", "ltr"), ("ar-EG", "rtl")])
+def test_a_journey_in_another_language_fits_and_is_accessible(site, open_window, language, direction):
+    window = open_window(Kind(phone=True, language=language))
+    window.page.set_viewport_size({"width": 320, "height": 640})
+    submit = "main form .button"
+    seen = []
+
+    def look(path: str) -> None:
+        window.arrive(path)
+        html = window.page.locator("html")
+        assert (html.get_attribute("lang"), html.get_attribute("dir")) == (language[:2], direction)
+        assert not is_cut_off(window)
+        seen.extend(found(window, path, _AXE))
+
+    window.go("/users/magic_link")
+    look("/users/magic_link")
+    window.page.fill("#email", EMAIL)
+    window.page.click(submit)
+    look("/users/magic_link/sent")
+    window.go(site.letter(EMAIL).links[0])
+    look("/users/signup")
+    window.page.fill("#name", "Ada Lovelace")
+    window.page.fill("#password", PASSWORD)
+    window.page.click(submit)
+    look("/home")
+    for path in ("/account", "/account/sessions", "/account/activity", "/account/email", "/account/delete"):
+        window.go(path)
+        look(path)
+    window.page.click("form[action='/logout'] button")
+    look("/auth")
+    window.page.fill("#email", EMAIL)
+    window.page.click(submit)
+    look("/verify")
+    wait_for(lambda: site.letter(EMAIL).code)
+    window.page.fill("#OTP", site.letter(EMAIL).code)
+    look("/auth/password")
+    window.page.fill("#password", PASSWORD)
+    window.page.click(submit)
+    look("/home")
+    assert seen == []
+
+
+def test_the_sign_in_page_is_light_and_painted_at_once(site, open_window):
+    window = open_window()
+    network = window.context.new_cdp_session(window.page)
+    network.send("Network.enable")
+    transferred: list[float] = []
+    network.on("Network.loadingFinished", lambda event: transferred.append(event["encodedDataLength"]))
+    window.go("/auth").page.wait_for_load_state("networkidle")
+    assert len(transferred) >= 4
+    assert sum(transferred) < SIGN_IN_PAGE_BYTES
+    # The best of some, since other tests run beside this one.
+    assert min(largest_paint(window.go("/auth")) for _ in range(5)) < LARGEST_PAINT_MS
+
+
+@pytest.mark.parametrize("window", [PHONE], indirect=True, ids=str)
+def test_what_a_finger_presses_is_large_enough(site, window):
+    window.become(site.with_account())
+    for path in ("/home", "/account", "/account/sessions", "/account/password"):
+        small = window.go(path).page.locator(
+            "button:visible, a.button:visible, input:visible, select:visible, nav a:visible"
+        )
+        assert [
+            box for box in small.evaluate_all("all => all.map(one => one.getBoundingClientRect().height)") if box < 44
+        ] == []
+
+
+def found(window: Window, name: str, options: dict[str, object]) -> list[str]:
+    """What axe finds wrong."""
+    results = Axe().run(window.page, options=options).response
+    return [
+        f"{name}: {violation['id']} at {[node['target'] for node in violation['nodes']]}"
+        for violation in results["violations"]
+    ]
+
+
+def is_cut_off(window: Window) -> bool:
+    """Whether the page must be scrolled sideways."""
+    return bool(window.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+
+def largest_paint(window: Window) -> float:
+    """Milliseconds from the start of the navigation."""
+    return float(
+        window.page.evaluate(
+            """() => new Promise((resolve) => new PerformanceObserver((list) => resolve(list.getEntries().at(-1).startTime))
+              .observe({ type: "largest-contentful-paint", buffered: true }))"""
+        )
+    )

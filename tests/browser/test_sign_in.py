@@ -1,0 +1,133 @@
+"""Signing in and out, as people do it."""
+
+import time
+
+import pytest
+from pages import EMAIL, PASSWORD
+
+from browser.windows import DESKTOP, EVERYBODY, NO_SCRIPT, PHONE
+
+pytestmark = pytest.mark.browser
+for_everybody = pytest.mark.parametrize("window", EVERYBODY, indirect=True, ids=str)
+for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
+
+
+@for_everybody
+def test_password_then_code(site, window):
+    site.with_account()
+    window.go("/auth").fill(Email=EMAIL, Password=PASSWORD).press("Continue").arrive("/verify")
+    assert window.heading == "Check your inbox"
+    assert EMAIL in window.text
+    assert window.focused == "OTP"
+    window.type_code(site.letter(EMAIL).code).arrive("/home")
+    assert window.signed_in_as() == EMAIL
+
+
+@for_everybody
+def test_code_then_password(site, window):
+    site.with_account()
+    window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
+    window.type_code(site.letter(EMAIL).code).arrive("/auth/password")
+    assert window.focused == "password"
+    window.fill(Password="not this one").press("Sign in").see("#error-summary")
+    assert "Password is incorrect." in window.text
+    window.fill(Password=PASSWORD).press("Sign in").arrive("/home")
+
+
+def test_by_keyboard_alone(site, window):
+    site.with_account()
+    keyboard = window.go("/auth").page.keyboard
+    assert window.focused == "email"
+    keyboard.type(EMAIL)
+    keyboard.press("Tab")
+    keyboard.type(PASSWORD)
+    keyboard.press("Enter")
+    window.arrive("/verify")
+    keyboard.type(site.letter(EMAIL).code)
+    window.arrive("/home")
+
+
+@for_both
+def test_people_land_where_they_were_going(site, window):
+    site.with_account()
+    window.go("/account/sessions").arrive("/auth")
+    window.fill(Email=EMAIL, Password=PASSWORD).press("Continue").arrive("/verify")
+    window.type_code(site.letter(EMAIL).code).arrive("/account/sessions")
+
+
+@for_both
+def test_a_wrong_password_says_so_and_keeps_the_address(site, window):
+    site.with_account()
+    window.go("/auth").fill(Email=EMAIL, Password="not this one").press("Continue").see("#error-summary")
+    assert "Email or password is incorrect." in window.text
+    assert window.field("Email").input_value() == EMAIL
+    assert window.focused == ("error-summary" if window.kind.javascript else "password")
+
+
+@for_both
+def test_wrong_address_goes_back_with_what_was_typed(site, window):
+    window.go("/auth").fill(Email="ada@exmaple.org").press("Continue").arrive("/verify")
+    window.follow("Wrong address?").arrive("/auth")
+    assert window.field("Email").input_value() == "ada@exmaple.org"
+
+
+def test_well_known_mail_domains_have_a_button_to_their_webmail(site, window):
+    window.go("/auth").fill(Email="ada@gmail.com").press("Continue").arrive("/verify")
+    button = window.link("Open Gmail")
+    assert (button.get_attribute("href"), button.get_attribute("target")) == ("https://mail.google.com/", "_blank")
+
+
+def test_who_is_signed_in_is_led_home_from_the_sign_in_page(site, window):
+    window.become(site.with_account()).go("/auth").arrive("/home")
+
+
+def test_keep_me_signed_in_outlives_the_browser(site, window):
+    site.with_account()
+    window.go("/auth").fill(Email=EMAIL, Password=PASSWORD)
+    window.page.get_by_label("Keep me signed in").check()
+    window.press("Continue").arrive("/verify").type_code(site.letter(EMAIL).code).arrive("/home")
+    (session,) = [cookie for cookie in window.context.cookies() if cookie["name"] == "magicauth"]
+    assert session["expires"] > time.time() + 86_400
+
+
+@for_both
+def test_after_signing_out_the_back_button_shows_nothing(site, window):
+    window.become(site.with_account()).go("/home").go("/account")
+    window.press("Sign out").arrive("/auth")
+    assert "You are signed out." in window.text
+    window.page.go_back()
+    window.arrive("/auth")
+    assert EMAIL not in window.page.content()
+
+
+def test_show_and_hide_the_password(site, window):
+    window.go("/auth").fill(Password="a secret")
+    window.press("Show password")
+    assert window.page.locator("#password").get_attribute("type") == "text"
+    window.press("Show password")
+    assert window.page.locator("#password").get_attribute("type") == "password"
+
+
+def test_caps_lock_is_told_of(site, window):
+    window.go("/auth")
+    window.page.locator("#password").evaluate(
+        "field => field.dispatchEvent(new KeyboardEvent('keydown', { key: 'A', modifierCapsLock: true }))"
+    )
+    assert "Caps Lock is on" in window.text
+
+
+@pytest.mark.parametrize("window", [DESKTOP, NO_SCRIPT], indirect=True, ids=str)
+def test_a_forgotten_password_is_replaced(site, window):
+    site.with_account()
+    window.go("/auth").follow("Forgot your password?").fill(Email=EMAIL).press("Email me a code").arrive("/verify")
+    window.type_code(site.letter(EMAIL).code).arrive("/auth/reset/password")
+    window.fill(New_password=PASSWORD + "!").press("Save new password").arrive("/home")
+
+
+def test_too_many_letters_count_down_to_the_next(serve, open_window):
+    window = open_window(site=serve(MAGICAUTH_LIMIT_MAILS_PER_IP="1 per 2 second"))
+    window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
+    window.go("/auth").fill(Email="grace@example.org").press("Continue").see("#error-summary time")
+    assert "You can try again in 0:0" in window.text
+    window.page.get_by_text("You can try again now.").wait_for()
+    window.press("Continue").arrive("/verify")

@@ -1,0 +1,81 @@
+"""Signing up, as a newcomer sees it."""
+
+import pytest
+from pages import EMAIL, PASSWORD, Letter
+
+from browser.windows import DESKTOP, EVERYBODY, NO_SCRIPT, PHONE, Site, Window
+
+pytestmark = pytest.mark.browser
+for_everybody = pytest.mark.parametrize("window", EVERYBODY, indirect=True, ids=str)
+for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
+
+
+def ask_for_the_link(site: Site, window: Window) -> Letter:
+    """From the first page to the letter."""
+    window.go("/").arrive("/auth").follow("Create an account").fill(Email=EMAIL).press("Email me a link")
+    window.arrive("/users/magic_link/sent")
+    return site.letter(EMAIL)
+
+
+@for_everybody
+def test_a_newcomer_signs_up_by_the_mailed_link_and_is_in(site, window):
+    letter = ask_for_the_link(site, window)
+    assert window.heading == "Check your inbox"
+    window.go(letter.links[0])
+    assert window.field("Email").get_attribute("readonly") is not None
+    assert window.field("Email").input_value() == EMAIL
+    assert window.focused == "name"
+    window.fill(Name="Ada Lovelace", Password=PASSWORD).press("Create account").arrive("/home")
+    assert window.heading == "Hello, Ada Lovelace"
+    assert window.signed_in_as() == EMAIL
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        (DESKTOP, f"We emailed a link to {EMAIL}."),
+        (NO_SCRIPT, "If the address is right, an email with a link is on its way."),
+    ],
+    indirect=["window"],
+    ids=["script", "no script"],
+)
+def test_the_waiting_page_says_where_the_letter_went_to_the_browser_that_knows(site, window, words):
+    ask_for_the_link(site, window)
+    assert words in window.text
+
+
+@for_both
+def test_a_weak_password_keeps_the_rest_and_the_summary_leads_to_its_field(site, window):
+    window.go(ask_for_the_link(site, window).links[0])
+    window.fill(Name="Ada", Password="lovelace").press("Create account").see("#error-summary")
+    assert window.field("Name").input_value() == "Ada"
+    assert window.field("Password").get_attribute("aria-invalid") == "true"
+    assert window.focused == ("error-summary" if window.kind.javascript else "password")
+    window.page.locator("#error-summary a").click()
+    window.page.wait_for_function("document.activeElement.id === 'password'")
+    window.fill(Password=PASSWORD).press("Create account").arrive("/home")
+
+
+def test_the_token_leaves_the_address_bar_and_reload_still_finds_the_page(site, window):
+    window.go(ask_for_the_link(site, window).links[0])
+    assert window.path == "/users/signup"
+    window.page.reload()
+    window.page.wait_for_selector("#name")
+    window.fill(Name="Ada", Password="lovelace").press("Create account").see("#error-summary")
+    window.page.reload()
+    window.see("#name")
+    assert window.path == "/users/signup"
+    window.fill(Name="Ada", Password=PASSWORD).press("Create account").arrive("/home")
+
+
+@for_both
+def test_a_used_link_offers_a_new_letter_in_one_press(site, window, open_window):
+    letter = ask_for_the_link(site, window)
+    window.go(letter.links[0]).fill(Name="Ada", Password=PASSWORD).press("Create account").arrive("/home")
+    window.go(letter.links[0])
+    assert f"You are signed in as {EMAIL}" in window.text
+    window.follow("Continue").arrive("/home")
+    stranger = open_window(window.kind).go(letter.links[0])
+    assert stranger.heading == "This link is no longer good"
+    stranger.fill(Email=EMAIL).press("Send a new link").arrive("/users/magic_link/sent")
+    assert "already have an account" in site.letter(EMAIL).subject

@@ -1,0 +1,259 @@
+"""gunicorn with two workers in production mode, on real Redis, PostgreSQL and SMTP: its day, its end, its crashes."""
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import wait_for
+from pages import EMAIL, JSON, PASSWORD
+from servers import (
+    PATIENCE,
+    Gunicorn,
+    MailServer,
+    Postgres,
+    Redis,
+    clean_environment,
+    folder_for_sockets,
+    run_flask,
+    sign_up,
+)
+
+pytestmark = pytest.mark.faults
+
+SETTINGS = {
+    "SECRET_KEY": "32 characters or more that nobody knows",
+    "MAIL_SERVER": "127.0.0.1",
+    "MAGICAUTH_LIMIT_MAILS_PER_IP": "1000 per hour",
+    "MAGICAUTH_METRICS_TOKEN": "for the tests",
+}
+# Of the 30 that gunicorn gives its workers before it kills them.
+SECONDS_TO_END = 20
+LETTERS = 60
+QUEUE = "{magicauth-mail}:letters"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """With a database `migrated` to copy, made as an operator does."""
+    with folder_for_sockets() as folder:
+        server = Postgres(folder)
+        server.start()
+        try:
+            settings = SETTINGS | {"PUBLIC_URL": "https://id.example.org", "REDIS_URL": "redis://not-needed"}
+            database = {"DATABASE_URL": server.make_database("migrated")}
+            done = run_flask("db", "upgrade", env=clean_environment() | settings | database)
+            assert done.returncode == 0, done.stderr
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[Redis]:
+    with folder_for_sockets() as folder:
+        server = Redis(folder)
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def mail_server() -> Iterator[MailServer]:
+    """Not open yet: it refuses connections."""
+    server = MailServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def gunicorn(postgres: Postgres, redis_server: Redis, mail_server: MailServer, tmp_path: Path) -> Iterator[Gunicorn]:
+    """Started, on stores that are empty."""
+    stores = {"REDIS_URL": redis_server.url, "DATABASE_URL": postgres.make_database(tmp_path.name, "migrated")}
+    server = Gunicorn(tmp_path, SETTINGS | stores | {"MAIL_PORT": str(mail_server.port)})
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def browser(gunicorn: Gunicorn) -> Iterator[httpx.Client]:
+    with gunicorn.browser() as browser:
+        yield browser
+
+
+def test_somebody_signs_up_and_out_and_in_again(gunicorn, browser, mail_server):
+    mail_server.open()
+    sign_up(browser, mail_server)
+    assert browser.post("/logout").headers["Location"] == "/auth"
+    assert browser.get("/home").headers["Location"] == "/auth?next=/home"
+    ask_to_sign_in(browser)
+    answer = browser.post("/verify", data={"OTP": mail_server.letter(EMAIL, 2).code})
+    assert answer.headers["Location"] == "/home"
+    assert name_at_home(browser) == "Ada Lovelace"
+    assert browser.get("/readyz").json() | {"message": ""} == {
+        "status": "SUCCESS",
+        "message": "",
+        "redis": "ok",
+        "database": "ok",
+        "mail": "ok",
+    }
+
+
+def test_requests_are_logged_as_json_and_no_token_is(gunicorn, browser, mail_server):
+    mail_server.open()
+    browser.post("/users/magic_link", data={"email": EMAIL})
+    letter = mail_server.letter(EMAIL)
+    page = browser.get(letter.link, headers={"User-Agent": 'a "browser"\\'})
+    assert page.status_code == 200
+    browser.get("/static/app.css", headers={"Referer": letter.links[0]})
+    browser.get("/no%0Aline%22")
+    # What gunicorn itself refuses, it quotes in its own log.
+    with socket.create_connection(("127.0.0.1", httpx.URL(gunicorn.url).port)) as raw:
+        raw.sendall(f"GET {letter.link} and more HTTP/1.1\r\n\r\n".encode())
+        assert raw.recv(100).startswith(b"HTTP/1.1 400")
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in gunicorn.process.output.splitlines() if line.startswith("{")]
+
+    wait_for(lambda: any(line["path"] == '/no\nline"' for line in lines()), PATIENCE)
+    seen = next(line for line in lines() if line["path"] == "/users/signup")
+    assert seen | {"time": "", "ms": 0, "bytes": 0} == {
+        "time": "",
+        "ip": "127.0.0.1",
+        "method": "GET",
+        "path": "/users/signup",
+        "status": 200,
+        "bytes": 0,
+        "ms": 0,
+        "agent": 'a "browser"\\',
+    }
+    assert "Invalid request" in gunicorn.process.output
+    assert letter.token not in gunicorn.process.output
+
+
+def test_term_answers_what_is_under_way_ends_every_process_and_a_restart_loses_nothing(gunicorn, browser, mail_server):
+    mail_server.open()
+    sign_up(browser, mail_server)
+    with gunicorn.browser() as another:
+        ask_to_sign_in(another)
+        with socket.create_connection(("127.0.0.1", httpx.URL(gunicorn.url).port)) as slow:
+            body = b"email=slow%40example.org"
+            slow.sendall(
+                f"POST /users/magic_link HTTP/1.1\r\nHost: {httpx.URL(gunicorn.url).netloc.decode()}\r\n"
+                "Content-Type: application/x-www-form-urlencoded\r\nExpect: 100-continue\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+            )
+            assert slow.recv(100).startswith(b"HTTP/1.1 100")
+            folder = metrics_folder(gunicorn.workers[0])
+            gunicorn.process.signal(signal.SIGTERM)
+            slow.sendall(body)
+            assert slow.recv(100).startswith(b"HTTP/1.1 303")
+        assert gunicorn.process.wait(SECONDS_TO_END) == 0
+        assert gunicorn.process.members == []
+        assert not folder.exists()
+        gunicorn.start()
+        assert name_at_home(browser) == "Ada Lovelace"
+        assert another.post("/verify", data={"OTP": mail_server.letter(EMAIL, 2).code}).headers["Location"] == "/home"
+    assert mail_server.letter("slow@example.org").link.startswith("/users/signup")
+
+
+def test_hup_replaces_the_workers_and_loses_and_forgets_no_request(gunicorn, browser, mail_server):
+    mail_server.open()
+    sign_up(browser, mail_server)
+    answers: Counter[Any] = Counter()
+    over = threading.Event()
+
+    def visit(*, one_connection: bool) -> None:
+        headers = JSON if one_connection else JSON | {"Connection": "close"}
+        with gunicorn.browser() as visitor:
+            visitor.cookies.update(browser.cookies)
+            while not over.is_set():
+                try:
+                    answers[visitor.get("/home", headers=headers).status_code] += 1
+                except httpx.HTTPError as error:
+                    answers[repr(error)] += 1
+
+    visitors = [threading.Thread(target=visit, kwargs={"one_connection": number % 2 == 0}) for number in range(4)]
+    for visitor in visitors:
+        visitor.start()
+    try:
+        for _ in range(2):
+            before = gunicorn.workers
+            gunicorn.process.signal(signal.SIGHUP)
+            wait_for_others(gunicorn, before)
+    finally:
+        over.set()
+        for visitor in visitors:
+            visitor.join()
+    assert set(answers) == {200}, answers
+    assert answers.total() > 100
+    metrics = browser.get("/metrics", headers={"Authorization": f"Bearer {SETTINGS['MAGICAUTH_METRICS_TOKEN']}"}).text
+    assert f'magicauth_requests_total{{route="/home",status="200"}} {answers.total():.1f}' in metrics
+
+
+def test_kill_9_of_a_worker_keeps_sessions_and_open_questions(gunicorn, browser, mail_server):
+    mail_server.open()
+    sign_up(browser, mail_server)
+    with gunicorn.browser() as another:
+        ask_to_sign_in(another)
+        code = mail_server.letter(EMAIL, 2).code
+        before = wait_for(lambda: gunicorn.workers if len(gunicorn.workers) == 2 else None, PATIENCE)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        wait_for_others(gunicorn, before)
+        assert name_at_home(browser) == "Ada Lovelace"
+        assert another.post("/verify", data={"OTP": code}).headers["Location"] == "/home"
+
+
+def test_kill_9_of_everything_sends_every_queued_letter_once(gunicorn, browser, mail_server, redis_server):
+    addresses = {f"user{number}@example.org" for number in range(LETTERS)}
+    for address in addresses:
+        assert browser.post("/users/magic_link", data={"email": address}).status_code == 303
+    # Some wait for their first try, some for their next.
+    wait_for(lambda: redis_server.client.hlen(f"{QUEUE}.DQ.msgs"), PATIENCE)
+    gunicorn.process.kill()
+    redis_server.kill()
+    mail_server.open()
+    redis_server.start()
+    gunicorn.start()
+    wait_for(lambda: not queued(redis_server), PATIENCE)
+    assert Counter(message["To"] for message in mail_server.messages) == dict.fromkeys(addresses, 1)
+    assert len({message["Message-ID"] for message in mail_server.messages}) == LETTERS
+
+
+def queued(server: Redis) -> int:
+    return sum(server.client.hlen(f"{QUEUE}{part}.msgs") for part in ("", ".DQ"))
+
+
+def wait_for_others(gunicorn: Gunicorn, before: list[int]) -> None:
+    """Until two workers run that did not before, and no other."""
+    wait_for(lambda: len(now := gunicorn.workers) == 2 and not set(before) & set(now), PATIENCE)
+
+
+def metrics_folder(worker: int) -> Path:
+    """Where it counts."""
+    (file,) = set(re.findall(r"\S+/counter_[0-9]+\.db", Path(f"/proc/{worker}/maps").read_text()))
+    return Path(file).parent
+
+
+def ask_to_sign_in(browser: httpx.Client) -> None:
+    answer = browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/verify"), answer.text
+
+
+def name_at_home(browser: httpx.Client) -> str:
+    answer = browser.get("/home", headers=JSON)
+    assert answer.status_code == 200, answer.text
+    name: str = answer.json()["user"]["name"]
+    return name

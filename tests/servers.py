@@ -1,0 +1,306 @@
+"""Real servers: Redis, PostgreSQL, a mail server and gunicorn, each on a socket of its own and gone with its test."""
+
+import contextlib
+import email
+import email.policy
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import redis as redis_client
+from aiosmtpd.controller import Controller
+from conftest import wait_for
+from pages import EMAIL, PASSWORD, Letter
+
+from magicauth import embedded
+
+ROOT = Path(__file__).parent.parent
+# As operators start it; `python -m gunicorn` could not start itself anew for USR2.
+GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
+# On a busy machine; nothing waits longer than it must.
+PATIENCE = 60.0
+
+
+class Process:
+    """A program with the processes it starts, as one group; its output is in a file."""
+
+    def __init__(self, command: list[str], log: Path, *, env: Mapping[str, str] | None = None, **options: Any) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env=env,
+                **options,
+            )
+        self.pid = self._popen.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @property
+    def status(self) -> int | None:
+        """What it exited with; None while it runs."""
+        return self._popen.poll()
+
+    @property
+    def members(self) -> list[int]:
+        """Every living process of the group."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, group = entry.read_text().rpartition(")")[2].split()[:3]
+                if int(group) == self.pid and state != "Z":
+                    found.append(int(entry.parent.name))
+        return sorted(found)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Tells the program itself."""
+        self._popen.send_signal(number)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit status. Fails if it does not end in time."""
+        return self._popen.wait(seconds)
+
+    def kill(self) -> None:
+        """kill -9 of the whole group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+
+class Redis:
+    """Redis as production should have it: with an append-only file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._socket = folder / "redis.sock"
+        self.url = f"unix://{self._socket}"
+        self.client = redis_client.Redis.from_url(self.url)
+
+    def start(self) -> None:
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "dir": str(self._folder),
+            "save": "",
+            "appendonly": "yes",
+            "maxmemory-policy": "noeviction",
+        }
+        command = [redis_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+        self._process = Process(command, self._folder / "redis.log", cwd=self._folder)
+        wait_for(self._answers, PATIENCE)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(redis_client.RedisError):
+            return bool(self.client.ping())
+        return False
+
+
+class Postgres:
+    """A PostgreSQL of its own, as the user that Debian made for it where the tests run as root (it refuses root)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._bin = _postgres_binaries()
+        self._as: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+    def start(self) -> None:
+        if not self._data.exists():
+            make = [self._bin / "initdb", "-D", self._data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"]
+            subprocess.run(
+                [*make, "--locale=C.UTF-8"], check=True, capture_output=True, cwd=self._folder, timeout=60, **self._as
+            )
+        command = [self._bin / "postgres", "-D", self._data, "-k", self._folder, "-h", "", "-F"]
+        log = self._folder / "postgres.log"
+        self._process = Process([str(part) for part in command], log, cwd=self._folder, **self._as)
+        wait_for(self._answers, PATIENCE)
+
+    def make_database(self, name: str, template: str = "template1") -> str:
+        """The URL of a new database, a copy of `template`."""
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        return f"postgresql+psycopg://postgres@/{name}?host={self._folder}"
+
+    def rows(self, name: str, query: str) -> list[Any]:
+        """What a query answers in that database."""
+        with psycopg.connect(self._address(name)) as connection:
+            return connection.execute(query).fetchall()
+
+    def stop(self) -> None:
+        """Ends it with the processes it started, which are in groups of their own."""
+        self._process.signal(signal.SIGQUIT)
+        self._process.wait(PATIENCE)
+
+    def _address(self, name: str) -> str:
+        return f"host={self._folder} user=postgres dbname={name}"
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            psycopg.connect(self._address("postgres")).close()
+            return True
+        return False
+
+
+class MailServer:
+    """Takes letters and keeps them, once it is opened; until then it refuses connections at its port."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.messages: list[Any] = []
+        self._controller: Controller | None = None
+
+    def open(self) -> None:
+        self._controller = _Controller(self._socket, self)
+        self._controller.start()
+
+    def close(self) -> None:
+        if self._controller is not None:
+            self._controller.stop()
+        self._socket.close()
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        self.messages.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
+        return "250 OK"
+
+    def letter(self, to: str, number: int = 1) -> Letter:
+        """Waits for the `number`-th letter to that address."""
+        message = wait_for(
+            lambda: [message for message in self.messages if message["To"] == to][number - 1 :], PATIENCE
+        )[0]
+        text = message.get_body(("plain",)).get_content()
+        subject = str(message["Subject"])
+        code = re.match(r"[0-9][0-9 ]+[0-9]", subject)
+        return Letter(
+            to=to,
+            subject=subject,
+            text=text,
+            html=message.get_body(("html",)).get_content(),
+            links=re.findall(r"https?://[^\s<>\"]+", text),
+            code=code[0].replace(" ", "") if code else "",
+            sent_at=str(message["Date"]),
+        )
+
+
+class _Controller(Controller):
+    """aiosmtpd's controller on a socket that is bound already."""
+
+    def __init__(self, bound: socket.socket, handler: MailServer) -> None:
+        super().__init__(handler, "127.0.0.1", handler.port)
+        self._bound = bound
+
+    def _create_server(self) -> Any:
+        return self.loop.create_server(self._factory_invoker, sock=self._bound)
+
+
+class Gunicorn:
+    """magicauth in production mode. The listening socket is ours and outlives the server, so its port stays."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        own = {"PUBLIC_URL": self.url, "BIND": f"fd://{self._listener.fileno()}", "TMPDIR": str(folder)}
+        self.env = clean_environment() | own | {name: str(value) for name, value in settings.items()}
+
+    def start(self) -> None:
+        fd = self._listener.fileno()
+        log = self._folder / "gunicorn.log"
+        self.process = Process([GUNICORN], log, env=self.env, cwd=ROOT, pass_fds=[fd])
+        wait_for(self._answers, PATIENCE)
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that serve."""
+        return [pid for pid in self.process.members if pid != self.process.pid]
+
+    def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command of ours with the same settings."""
+        return run_flask(*arguments, env=self.env)
+
+    def browser(self) -> httpx.Client:
+        """Somebody's browser, with its cookies."""
+        return httpx.Client(base_url=self.url, timeout=PATIENCE)
+
+    def close(self) -> None:
+        self.process.kill()
+        self._listener.close()
+
+    def _answers(self) -> bool:
+        assert self.process.status is None, self.process.output
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/healthz", timeout=1).status_code == 200
+        return False
+
+
+def run_flask(*arguments: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs `flask …` as an operator does in production, where no `.flaskenv` is read."""
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", *arguments]
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 60}
+    return subprocess.run(command, env={**env, "FLASK_SKIP_DOTENV": "1"}, cwd=ROOT, check=False, **options)
+
+
+def clean_environment() -> dict[str, str]:
+    """What every program needs, and no setting of ours."""
+    return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+
+
+def sign_up(browser: httpx.Client, mail_server: MailServer, email: str = EMAIL) -> None:
+    """Signs up by the mailed link; the browser is signed in afterwards."""
+    assert browser.post("/users/magic_link", data={"email": email}).status_code == 303
+    form = {"token": mail_server.letter(email).token, "name": "Ada Lovelace", "password": PASSWORD}
+    answer = browser.post("/users/signup", data=form)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/home"), answer.text
+
+
+def redis_binary() -> str:
+    """Debian's, or the one that development uses."""
+    return shutil.which("redis-server") or shutil.which("valkey-server") or embedded._binary()
+
+
+def _postgres_binaries() -> Path:
+    beside = shutil.which("initdb")
+    found = [Path(beside).parent] if beside else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if found:
+        return found[-1]
+    missing = "PostgreSQL is not installed: apt-get install postgresql."
+    if os.environ.get("CI") == "true":
+        # Where everything is to be tested, a test that cannot run has failed.
+        raise FileNotFoundError(missing)
+    raise pytest.skip.Exception(missing)
+
+
+@contextlib.contextmanager
+def folder_for_sockets() -> Iterator[Path]:
+    """A folder that a server of another user may use, with a path short enough for sockets; deleted afterwards."""
+    with tempfile.TemporaryDirectory(prefix="magicauth-", dir="/tmp") as name:
+        yield Path(name)

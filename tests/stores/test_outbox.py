@@ -1,0 +1,460 @@
+"""The outbox: letters through a real queue and a real SMTP conversation."""
+
+import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from email.utils import parseaddr
+
+import pytest
+from conftest import wait_for
+from instruments import change_user, delivering, later, quiet_app, redis_commands
+from pages import EMAIL, JSON, PASSWORD, Letters, other_browser, sign_up
+from servers import MailServer
+
+from magicauth import outbox
+
+QUEUE = "{magicauth-mail}:letters"
+
+
+class PostOffice(MailServer):
+    """A mail server that answers letters with the replies it is told, the last of them again and again."""
+
+    def __init__(self):
+        super().__init__()
+        self.replies, self.recipient_replies, self.conversations = ["250 OK"], ["250 OK"], 0
+
+    def close(self):
+        super().close()
+        self._controller = None
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        self.conversations += 1
+        session.host_name = hostname
+        return responses
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        reply = _next(self.recipient_replies)
+        if reply.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return reply
+
+    async def handle_DATA(self, server, session, envelope):
+        await super().handle_DATA(server, session, envelope)
+        return _next(self.replies)
+
+
+def _next(replies):
+    return replies.pop(0) if len(replies) > 1 else replies[0]
+
+
+@pytest.fixture
+def office():
+    """An open mail server."""
+    server = PostOffice()
+    server.open()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def app(redis, redis_url, tmp_path, office):
+    """An app with an account, whose letters wait until `delivering` takes them to the mail server."""
+    with quiet_app(redis_url, tmp_path) as plain, delivering(plain):
+        sign_up(plain.test_client())
+        Letters(plain).all()
+    settings = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(office.port), "MAIL_DEFAULT_SENDER": "id@example.org"}
+    with quiet_app(redis_url, tmp_path, **settings) as app:
+        yield app
+
+
+@pytest.fixture
+def asking(app):
+    """A browser whose sign-in letter is in the queue."""
+    browser = app.test_client()
+    browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    return browser
+
+
+def state(app):
+    """How the post stands."""
+    with app.app_context():
+        return outbox.status()
+
+
+def empty(redis):
+    """Whether nothing waits and nothing is being tried again."""
+    return not redis.hlen(f"{QUEUE}.msgs") and not redis.hlen(f"{QUEUE}.DQ.msgs")
+
+
+def challenge_key(redis):
+    """The key of the one open challenge."""
+    (key,) = redis.keys("magicauth:challenge:*")
+    return key
+
+
+def hurry(redis):
+    """Makes every letter that waits for another try due now, as if its time had come."""
+    name = f"{QUEUE}.DQ"
+    for message_id, body in redis.hgetall(f"{name}.msgs").items():
+        message = json.loads(body)
+        message["options"]["eta"] = 0
+        redis.hset(f"{name}.msgs", message_id, json.dumps(message))
+
+
+# --- a letter ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_letter_reaches_the_mail_server_and_its_code_signs_in(app, asking, office):
+    with delivering(app):
+        letter = office.letter(EMAIL)
+    assert asking.post("/verify", data={"OTP": letter.code}).location == "/home"
+
+
+def test_a_letter_is_what_mail_programs_and_filters_expect(app, asking, office):
+    with delivering(app):
+        office.letter(EMAIL)
+    (message,) = office.messages
+    assert parseaddr(message["From"])[1] == "id@example.org"
+    assert message["To"] == EMAIL
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert re.fullmatch(r"<[A-Za-z0-9_-]+@example\.org>", message["Message-ID"])
+    assert message["Date"]
+    assert [message.get_body((kind,)).get_content_type() for kind in ("plain", "html")] == ["text/plain", "text/html"]
+    assert max(len(line) for line in message.as_bytes().splitlines()) <= 998
+
+
+def test_the_request_does_not_wait_for_the_mail_server(redis, redis_url, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(silent.getsockname()[1])}
+        with quiet_app(redis_url, tmp_path, **settings, MAGICAUTH_MAIL_WORKER="embedded") as app:
+            browser = app.test_client()
+            browser.get("/auth")
+            started = time.monotonic()
+            assert browser.post("/auth", data={"email": EMAIL}).status_code == 303
+            assert time.monotonic() - started < 5
+            assert browser.get("/verify").status_code == 200
+            # The worker hangs on a server that says nothing; to end, close what it waits for.
+            silent.settimeout(10)
+            silent.accept()[0].close()
+            app.extensions["magicauth-outbox"].stop_worker()
+
+
+def test_the_request_costs_the_same_while_the_mail_server_is_away(app, office, redis):
+    def cost():
+        browser = app.test_client()
+        with redis_commands(redis) as commands:
+            assert browser.post("/auth", data={"email": EMAIL}).status_code == 303
+        return commands
+
+    cost()
+    up = cost()
+    office.close()
+    assert cost() == up
+
+
+# --- when its challenge is over --------------------------------------------------------------------------------------
+
+
+def test_a_letter_is_dropped_when_its_challenge_was_answered(app, redis, office):
+    signed_up = app.test_client()
+    signed_up.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    with delivering(app):
+        letter = office.letter(EMAIL)
+        wait_for(lambda: empty(redis))
+    with later(redis, 61):
+        # Asked for again; meanwhile the first letter arrives after all, and its code is typed.
+        signed_up.post("/verify/resend")
+        assert redis.llen(QUEUE) == 1
+        assert signed_up.post("/verify", data={"OTP": letter.code}).location == "/home"
+        with delivering(app):
+            wait_for(lambda: empty(redis))
+    assert [message["Subject"] for message in office.messages if "code" in message["Subject"]] == [letter.subject]
+
+
+def test_a_letter_is_dropped_when_its_challenge_expired(app, asking, redis, office):
+    redis.delete(challenge_key(redis))
+    with delivering(app):
+        wait_for(lambda: empty(redis))
+    assert office.messages == []
+
+
+def test_a_letter_is_dropped_when_it_has_grown_too_old(app, asking, redis, office):
+    with later(redis, 601), delivering(app):
+        wait_for(lambda: not redis.llen(QUEUE))
+    assert office.messages == []
+
+
+def test_a_letter_still_goes_out_when_only_the_guesses_are_spent(app, office):
+    browser = app.test_client()
+    browser.post("/auth", data={"email": EMAIL})
+    for _ in range(5):
+        browser.post("/verify", json={"OTP": "x"})
+    with delivering(app):
+        letter = office.letter(EMAIL)
+    # Its link is good.
+    assert browser.post("/auth/link", data={"token": letter.token}).location == "/auth/password"
+
+
+# --- what the mail server says ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reply", ["451 greylisted", "452 full", "421 closing"])
+def test_a_letter_that_is_put_off_is_tried_again(app, asking, office, redis, reply):
+    office.replies = [reply, "250 OK"]
+    with delivering(app):
+        wait_for(lambda: len(office.messages) == 1 and redis.hlen(f"{QUEUE}.DQ.msgs"))
+        assert state(app).last == "failed"
+        # The first wait is about a second.
+        wait_for(lambda: len(office.messages) == 2)
+        wait_for(lambda: state(app).last == "ok" and empty(redis))
+    assert len({message["Message-ID"] for message in office.messages}) == 1
+    assert len({message["Subject"] for message in office.messages}) == 1
+
+
+def test_waits_between_tries_grow_to_half_a_minute(app, asking, office, redis):
+    office.replies = ["451 later"]
+    waits = []
+    for tries in range(1, 7):
+        # The worker holds in its hand what it is to try again, and looks at its time only once.
+        with delivering(app):
+            wait_for(lambda tries=tries: len(office.messages) == tries and redis.hlen(f"{QUEUE}.DQ.msgs"))
+        (body,) = redis.hvals(f"{QUEUE}.DQ.msgs")
+        waits.append(json.loads(body)["options"]["eta"] - json.loads(body)["options"]["requeue_timestamp"])
+        hurry(redis)
+    assert waits[0] < 3000 and 14_000 <= waits[-1] < 33_000
+
+
+@pytest.mark.parametrize("reply", ["550 no such user", "554 spam", "552 too big"])
+def test_a_final_no_is_not_asked_again(app, asking, office, redis, reply):
+    office.replies = [reply]
+    with delivering(app):
+        wait_for(lambda: state(app).dead == 1)
+    assert len(office.messages) == 1
+    post = state(app)
+    assert (post.last, post.waiting, post.retrying) == ("failed", 0, 0)
+    assert post.degraded
+
+
+@pytest.mark.parametrize(("reply", "again"), [("550 no such user", False), ("450 busy", True)])
+def test_a_refused_recipient_is_read_the_same_way(app, asking, office, redis, reply, again):
+    office.recipient_replies = [reply, "250 OK"]
+    with delivering(app):
+        if again:
+            assert office.letter(EMAIL).code
+        else:
+            wait_for(lambda: state(app).dead == 1)
+    assert len(office.messages) == (1 if again else 0)
+
+
+def test_one_letter_that_is_refused_does_not_hold_up_the_others(app, office, redis):
+    office.replies = ["550 not you", "250 OK"]
+    for email in ("a@example.org", "b@example.org", "c@example.org"):
+        app.test_client().post("/auth", data={"email": email})
+    with delivering(app):
+        wait_for(lambda: len(office.messages) == 3)
+        wait_for(lambda: state(app).last == "ok")
+    assert state(app).dead == 1
+
+
+def test_letters_wait_while_the_mail_server_is_away(redis, redis_url, tmp_path):
+    office = PostOffice()
+    with quiet_app(redis_url, tmp_path, MAIL_SERVER="127.0.0.1", MAIL_PORT=str(office.port)) as app:
+        app.test_client().post("/auth", data={"email": EMAIL})
+        with delivering(app):
+            wait_for(lambda: redis.hlen(f"{QUEUE}.DQ.msgs"))
+            assert state(app).last == "failed"
+            assert app.test_client().get("/readyz").get_json()["mail"] == "degraded"
+            assert app.test_client().get("/readyz").status_code == 200
+            office.open()
+            assert office.letter(EMAIL)
+            wait_for(lambda: state(app).last == "ok")
+        assert app.test_client().get("/readyz").get_json()["mail"] == "ok"
+    office.close()
+
+
+def test_one_conversation_carries_many_letters(app, office):
+    for number in range(6):
+        app.test_client().post("/auth", data={"email": f"x{number}@example.org"})
+    with delivering(app):
+        wait_for(lambda: len(office.messages) == 6)
+    # One for each thread of the worker.
+    assert 1 <= office.conversations <= 2
+
+
+def test_a_conversation_that_the_mail_server_ended_is_begun_again(app, office, redis):
+    with delivering(app):
+        app.test_client().post("/auth", data={"email": "a@example.org"})
+        wait_for(lambda: len(office.messages) == 1 and empty(redis))
+        for _ in range(2):
+            office.replies = ["421 closing for tonight", "250 OK"]
+            before = len(office.messages)
+            app.test_client().post("/auth", data={"email": f"b{before}@example.org"})
+            wait_for(lambda before=before: len(office.messages) == before + 2, seconds=20)
+    assert state(app).last == "ok"
+
+
+# --- its clock, and its name -----------------------------------------------------------------------------------------
+
+
+def test_the_clock_of_the_code_starts_when_the_mail_server_has_it_and_once(app, asking, redis, office):
+    key = challenge_key(redis)
+    redis.expire(key, 100)
+    with delivering(app):
+        office.letter(EMAIL)
+        wait_for(lambda: empty(redis))
+        assert 500 <= redis.ttl(key) <= 600
+    # The same job once more, as after a worker that was killed before it said that it was done.
+    redis.expire(key, 100)
+    with app.app_context():
+        outbox.put(outbox.Job("sign_in", key.decode().rpartition(":")[2], 1, context=_context()))
+    with delivering(app):
+        wait_for(lambda: empty(redis))
+    assert redis.ttl(key) <= 100
+
+
+def _context():
+    return {"at": 1.5, "browser": "", "ip": "", "base_url": "http://localhost", "language": "en"}
+
+
+def test_a_letter_that_waited_in_the_queue_is_good_as_long_as_any(app, asking, redis, office):
+    with later(redis, 550):
+        with delivering(app):
+            letter = office.letter(EMAIL)
+            wait_for(lambda: empty(redis))
+        with later(redis, 550):
+            assert asking.post("/verify", data={"OTP": letter.code}).location == "/home"
+
+
+def test_a_duplicate_carries_the_same_code_and_name_and_a_letter_sent_again_another_name(app, asking, redis, office):
+    office.replies = ["451 later", "250 OK"]
+    with delivering(app):
+        wait_for(lambda: len(office.messages) == 2, seconds=20)
+        wait_for(lambda: empty(redis))
+    with later(redis, 61):
+        asking.post("/verify/resend")
+        with delivering(app):
+            wait_for(lambda: len(office.messages) == 3)
+    first, duplicate, again = office.messages
+    assert first["Message-ID"] == duplicate["Message-ID"] != again["Message-ID"]
+    assert first["Subject"] == duplicate["Subject"] == again["Subject"]
+
+
+def test_names_of_letters_give_nothing_away(app, asking, redis, office):
+    with delivering(app):
+        letter = office.letter(EMAIL)
+    name = office.messages[0]["Message-ID"]
+    challenge = challenge_key(redis).decode().rpartition(":")[2]
+    assert challenge not in name and letter.code not in name and letter.token.rpartition(".")[2] not in name
+
+
+# --- attacks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_cannot_write_headers_or_add_recipients(app, office, redis):
+    browser = app.test_client()
+    for email in (
+        "a@example.org\r\nBcc: eve@example.org",
+        "a@example.org,eve@example.org",
+        "a@example.org%0aBcc:e@e.org",
+    ):
+        browser.post("/auth", data={"email": email})
+    assert empty(redis)
+
+
+def test_what_a_browser_says_of_itself_is_not_repeated_in_letters(app, office):
+    evil = 'Firefox/1 <a href="https://evil.example">click</a> https://evil.example'
+    app.test_client().post("/auth", data={"email": EMAIL}, headers={"User-Agent": evil})
+    with delivering(app):
+        letter = office.letter(EMAIL)
+    assert "evil.example" not in letter.text + letter.html + letter.subject
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
+def test_a_forged_starttls_certificate_is_refused(redis, redis_url, tmp_path):
+    """Flask-Mail takes any."""
+    server = _StartTls(tmp_path)
+    server.open()
+    settings = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(server.port), "MAIL_USE_TLS": "true"}
+    with quiet_app(redis_url, tmp_path, **settings) as app:
+        app.test_client().post("/auth", data={"email": EMAIL})
+        with delivering(app):
+            wait_for(lambda: state(app).last == "failed")
+            assert state(app).reason == "SSLCertVerificationError"
+    server.close()
+    assert server.messages == []
+
+
+class _StartTls(PostOffice):
+    """A mail server with a certificate that nobody vouches for."""
+
+    def __init__(self, folder):
+        super().__init__()
+        key, certificate = folder / "key.pem", folder / "certificate.pem"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+        subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate, key)
+
+    def open(self):
+        super().open()
+        make = self._controller.factory
+        self._controller.factory = lambda: _with_tls(make(), self._context)
+
+
+def _with_tls(smtp, context):
+    smtp.tls_context = context
+    return smtp
+
+
+# --- giving up, and beginning again ----------------------------------------------------------------------------------
+
+
+def test_letters_that_were_given_up_can_be_sent_after_all(app, asking, office, redis):
+    office.replies = ["550 wrong settings"]
+    with delivering(app):
+        wait_for(lambda: state(app).dead == 1)
+        office.replies = ["250 OK"]
+        with app.app_context():
+            assert outbox.retry_dead() == 1
+            assert outbox.retry_dead() == 0
+        wait_for(lambda: len(office.messages) == 2)
+        wait_for(lambda: state(app).last == "ok")
+    assert state(app).dead == 0
+    code = re.sub(r"[^0-9]", "", office.messages[1]["Subject"])
+    assert asking.post("/verify", data={"OTP": code}).location == "/home"
+
+
+def test_the_oldest_letter_says_how_late_the_post_is(app, asking, redis):
+    assert state(app).waiting == 1
+    assert state(app).oldest < 60 and not state(app).degraded
+    with later(redis, 61):
+        assert state(app).oldest > 60 and state(app).degraded
+        ready = app.test_client().get("/readyz")
+        assert (ready.status_code, ready.get_json()["mail"]) == (200, "degraded")
+
+
+def test_the_waiting_page_says_when_the_post_is_late(app, asking, redis, office):
+    assert 'data-letter="queued"' in asking.get("/verify").text
+    with later(redis, 16):
+        assert 'data-letter="delayed"' in asking.get("/verify").text
+        with delivering(app):
+            office.letter(EMAIL)
+            wait_for(lambda: empty(redis))
+        assert 'data-letter="sent"' in asking.get("/verify").text
+
+
+def test_an_account_that_is_gone_meanwhile_is_sent_no_code(app, asking, office, redis):
+    change_user(app, disabled=True)
+    other_browser(asking).post("/auth", data={"email": EMAIL})
+    with delivering(app):
+        wait_for(lambda: empty(redis))
+    codes = [message["Subject"] for message in office.messages if re.match("[0-9]", message["Subject"])]
+    # The one that was asked for before is worthless, whether or not it went out.
+    for subject in codes:
+        code = re.sub(r"[^0-9]", "", subject)
+        assert asking.post("/verify", json={"OTP": code}).status_code in (401, 404)
+    assert asking.get("/home", headers=JSON).status_code == 401

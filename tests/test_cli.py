@@ -1,0 +1,392 @@
+"""The commands: `flask users | sessions | mail | audit | doctor`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from instruments import quiet_app
+from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+
+NEW = "seven other horses graze"
+FACTS = ["id", "name", "email", "phone", "created_at", "updated_at", "admin", "disabled", "has_password"]
+
+
+@pytest.fixture
+def flask(app):
+    """Runs a command of the app; returns what it says and how it ends."""
+    runner = app.test_cli_runner()
+    return lambda *arguments, **options: runner.invoke(args=list(arguments), **options)
+
+
+def users(flask):
+    return json.loads(flask("users", "list", "--json").stdout)
+
+
+def shown(flask, email=EMAIL):
+    return json.loads(flask("users", "show", email, "--json").stdout)
+
+
+def check_refused(result, sentence):
+    """One line on standard error, exit 1, nothing else."""
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == f"Error: {sentence}\n"
+
+
+# --- making accounts -------------------------------------------------------------------------------------------------
+
+
+def test_an_account_without_a_password_signs_in_by_mail_and_sets_one_later(app, flask):
+    result = flask("users", "create", "Ada@Example.org", "--name", "Ada Lovelace")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "Account made: Ada@example.org\n", "")
+    facts = shown(flask)
+    assert (facts["name"], facts["has_password"], facts["admin"]) == ("Ada Lovelace", False, False)
+    browser, mailbox = app.test_client(), Letters(app)
+    assert browser.post("/auth", json={"email": EMAIL, "password": "anything at all"}).status_code == 401
+    browser.post("/auth", data={"email": EMAIL})
+    assert browser.post("/verify", data={"OTP": mailbox.last().code}).location == "/home"
+    assert browser.post("/account/password", data={"password": NEW}).location == "/account"
+    assert shown(flask)["has_password"] is True
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\nsecond line\n"])
+def test_the_password_is_read_from_standard_input(app, flask, ending):
+    result = flask("users", "create", EMAIL, "--password-stdin", input=f" {PASSWORD}{ending}")
+    assert result.exit_code == 0 and PASSWORD not in result.output
+    assert sign_in(app.test_client(), password=f" {PASSWORD}").location == "/home"
+
+
+@pytest.mark.parametrize("weak", ["", "\n", "short\n", "password1\n", "ada@example.org\n", "x" * 129])
+def test_a_weak_password_makes_no_account(flask, weak):
+    result = flask("users", "create", EMAIL, "--password-stdin", input=weak)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert users(flask) == []
+
+
+def test_an_administrator_sees_everybody_at_once(app, flask):
+    flask("users", "create", EMAIL, "--admin", "--password-stdin", input=PASSWORD)
+    browser = app.test_client()
+    sign_in(browser)
+    assert [user["email"] for user in browser.get("/users", headers=JSON).get_json()["users"]] == [EMAIL]
+
+
+def test_a_second_account_for_an_address_is_refused(flask):
+    flask("users", "create", EMAIL)
+    check_refused(flask("users", "create", "ADA@example.org"), "ADA@example.org has an account already.")
+    check_refused(flask("users", "invite", "ADA@example.org"), "ADA@example.org has an account already.")
+    assert len(users(flask)) == 1
+
+
+@pytest.mark.parametrize("email", ["", "ada", "ada@example.org\nBcc: eve@example.org", "a@b.example,c@d.example"])
+@pytest.mark.parametrize(
+    "command", [("users", "create"), ("users", "invite"), ("users", "show"), ("mail", "send-test")]
+)
+def test_a_bad_address_is_one_line(flask, command, email):
+    result = flask(*command, email)
+    assert result.exit_code == 1
+    assert result.stderr in ("Error: Email is invalid.\n", "Error: Email required.\n")
+
+
+@pytest.mark.parametrize("name", ["Ada\x1b[2J", "Ada\nEve", "x" * 101])
+def test_a_name_that_would_write_on_the_terminal_is_refused(flask, name):
+    result = flask("users", "create", EMAIL, "--name", name)
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert users(flask) == []
+
+
+def test_an_invitation_lets_in_where_sign_up_is_closed(make_app):
+    app = make_app(MAGICAUTH_SIGN_UP="closed", PUBLIC_URL="http://localhost")
+    result = app.test_cli_runner().invoke(args=["users", "invite", EMAIL])
+    assert (result.exit_code, result.stdout) == (0, f"Invitation on its way: {EMAIL}\n")
+    letter, browser = Letters(app).last(), app.test_client()
+    assert letter.to == EMAIL and letter.links[0].startswith("http://localhost/users/signup?token=")
+    assert browser.get(letter.link).status_code == 200
+    form = {"token": letter.token, "name": "Ada", "password": PASSWORD}
+    assert browser.post("/users/signup", data=form).location == "/home"
+    assert browser.post("/users/signup", data=form).status_code == 403
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_is_in_the_order_of_making_and_never_holds_a_password(app, flask):
+    for email in ("cy@example.org", "al@example.org", "bo@example.org"):
+        flask("users", "create", email, "--password-stdin", input=PASSWORD)
+    found = users(flask)
+    assert [user["email"] for user in found] == ["cy@example.org", "al@example.org", "bo@example.org"]
+    assert list(found[0]) == FACTS
+    everything = (
+        flask("users", "list", "--json").stdout
+        + flask("users", "list").stdout
+        + flask("users", "show", "cy@example.org").stdout
+    )
+    assert "argon2" not in everything
+
+
+def test_the_table_has_a_heading_and_a_line_for_each(flask):
+    assert flask("users", "list").stdout == ""
+    assert json.loads(flask("users", "list", "--json").stdout) == []
+    flask("users", "create", EMAIL, "--name", "Ada Lovelace", "--admin")
+    flask("users", "create", "eve@example.org", "--name", "Ève")
+    heading, ada, eve = flask("users", "list").stdout.splitlines()
+    assert heading.split() == [name.upper() for name in FACTS]
+    assert heading.index("EMAIL") == ada.index(EMAIL) == eve.index("eve@example.org")
+    assert ada.split()[-3:] == ["yes", "no", "no"] and eve.split()[-3:] == ["no", "no", "no"]
+
+
+def test_one_account_is_shown_line_by_line(flask):
+    flask("users", "create", EMAIL, "--name", "Ada Lovelace")
+    lines = dict(
+        line.split(maxsplit=1) for line in flask("users", "show", EMAIL).stdout.splitlines() if " " in line.strip()
+    )
+    assert (lines["email"], lines["name"], lines["admin"]) == (EMAIL, "Ada Lovelace", "no")
+    assert list(shown(flask)) == FACTS
+
+
+def test_sessions_are_listed(app, flask):
+    flask("users", "create", EMAIL, "--password-stdin", input=PASSWORD)
+    assert json.loads(flask("sessions", "list", EMAIL, "--json").stdout) == []
+    browser = app.test_client()
+    sign_in(browser)
+    (session,) = json.loads(flask("sessions", "list", EMAIL, "--json").stdout)
+    assert list(session) == ["session", "browser", "address", "created_at", "seen_at"]
+    assert session["address"] == "127.0.0.1"
+    heading, line = flask("sessions", "list", EMAIL).stdout.splitlines()
+    assert heading.startswith("SESSION") and line.startswith(session["session"])
+    assert browser.get_cookie("magicauth").value not in flask("sessions", "list", EMAIL).stdout
+
+
+# --- what an operator does to an account -----------------------------------------------------------------------------
+
+
+UNKNOWN = [
+    ("users", "show"),
+    ("users", "promote"),
+    ("users", "demote"),
+    ("users", "disable"),
+    ("users", "enable"),
+    ("users", "delete"),
+    ("users", "delete", "--yes"),
+    ("users", "sign-out"),
+    ("sessions", "list"),
+    ("sessions", "list", "--json"),
+]
+
+
+@pytest.mark.parametrize("command", UNKNOWN, ids=" ".join)
+def test_an_unknown_user_is_one_line_on_standard_error_and_exit_1(flask, command):
+    check_refused(flask(*command, "nobody@example.org"), "There is no user with the address nobody@example.org.")
+
+
+def test_promoting_and_demoting_counts_at_once(app, client, flask):
+    sign_up(client)
+    assert client.get("/users", headers=JSON).status_code == 403
+    assert flask("users", "promote", EMAIL).stdout == f"{EMAIL} is an administrator.\n"
+    assert client.get("/users", headers=JSON).status_code == 200
+    assert shown(flask)["admin"] is True
+    assert flask("users", "demote", EMAIL.upper()).stdout == f"{EMAIL} is not an administrator.\n"
+    assert client.get("/users", headers=JSON).status_code == 403
+
+
+def test_disabling_shuts_everything_and_enabling_opens_it_again(client, flask, mailbox):
+    sign_up(client)
+    asking = other_browser(client)
+    asking.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    code = mailbox.last(EMAIL).code
+    assert flask("users", "disable", EMAIL).stdout == f"{EMAIL} is disabled.\n"
+    assert not is_signed_in(client)
+    assert asking.post("/verify", json={"OTP": code}).status_code == 404
+    assert other_browser(client).post("/auth", json={"email": EMAIL, "password": PASSWORD}).status_code == 401
+    assert flask("users", "enable", EMAIL).stdout == f"{EMAIL} is enabled.\n"
+    assert not is_signed_in(client)
+    assert sign_in(other_browser(client)).location == "/home"
+
+
+def test_signing_out_ends_every_session_and_tells_the_owner(client, flask, mailbox):
+    sign_up(client)
+    phone = other_browser(client)
+    sign_in(phone)
+    assert flask("users", "sign-out", EMAIL).stdout == f"{EMAIL} is signed out everywhere.\n"
+    assert not is_signed_in(client) and not is_signed_in(phone)
+    assert mailbox.last(EMAIL).subject == "You were signed out of magicauth"
+    assert json.loads(flask("sessions", "list", EMAIL, "--json").stdout) == []
+    assert sign_in(phone).location == "/home"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gone"), [("y\n", True), ("n\n", False), ("\n", False), ("", False), ("yes\n", True)]
+)
+def test_deleting_asks_first(client, flask, answer, gone):
+    sign_up(client)
+    result = flask("users", "delete", EMAIL, input=answer)
+    assert "Delete ada@example.org for good? [y/N]" in result.stdout
+    assert result.exit_code == (0 if gone else 1)
+    assert [user["email"] for user in users(flask)] == ([] if gone else [EMAIL])
+    assert is_signed_in(client) is not gone
+
+
+def test_deleting_with_yes_does_not_ask(client, flask, mailbox):
+    sign_up(client)
+    assert flask("users", "delete", "--yes", EMAIL).stdout == f"{EMAIL} is deleted.\n"
+    assert users(flask) == [] and not is_signed_in(client)
+    assert "deleted" in mailbox.last(EMAIL).subject
+
+
+# --- letters ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_test_letter_arrives(app, flask):
+    result = flask("mail", "send-test", EMAIL)
+    assert (result.exit_code, result.stdout) == (0, f"Test letter on its way: {EMAIL}\n")
+    letter = Letters(app).last()
+    assert letter.to == EMAIL and letter.code is None
+    assert json.loads(flask("mail", "status", "--json").stdout)["last"] == "ok"
+
+
+def test_the_state_of_the_post(redis, redis_url, tmp_path):
+    with quiet_app(redis_url, tmp_path) as app:
+        runner = app.test_cli_runner()
+
+        def status():
+            return json.loads(runner.invoke(args=["mail", "status", "--json"]).stdout)
+
+        assert status() == {
+            "waiting": 0,
+            "retrying": 0,
+            "given_up": 0,
+            "oldest_seconds": 0.0,
+            "last": "none yet",
+            "reason": "",
+        }
+        for _ in range(3):
+            runner.invoke(args=["mail", "send-test", EMAIL])
+        assert status()["waiting"] == 3
+        assert runner.invoke(args=["mail", "status"]).stdout.splitlines()[0].split() == ["waiting", "3"]
+        assert runner.invoke(args=["mail", "retry"]).stdout == "0 letters queued again.\n"
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "x"])
+def test_a_worker_without_threads_is_refused(flask, threads):
+    assert flask("mail", "worker", "--threads", threads).exit_code == 2
+
+
+# --- the doctor ------------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_finds_development_well(flask):
+    result = flask("doctor")
+    assert result.exit_code == 0, result.output
+    found = json.loads(flask("doctor", "--json").stdout)
+    assert {"check", "state", "words"} == set(found[0])
+    assert {finding["state"] for finding in found} <= {"ok", "warning"}
+    looked_at = {finding["check"] for finding in found}
+    assert looked_at >= {
+        "SECRET_KEY",
+        "PUBLIC_URL",
+        "Redis",
+        "Redis eviction",
+        "clock",
+        "database",
+        "migrations",
+        "letters",
+    }
+    assert len(result.stdout.splitlines()) == len(found)
+
+
+def wrong(app):
+    result = app.test_cli_runner().invoke(args=["doctor", "--json"])
+    assert result.exit_code == 1
+    return [finding["check"] for finding in json.loads(result.stdout) if finding["state"] == "wrong"]
+
+
+def test_the_doctor_finds_a_redis_that_is_away_and_keeps_its_password_to_himself(tmp_path):
+    with quiet_app("redis://:open-sesame@127.0.0.1:1/0", tmp_path) as app:
+        assert wrong(app) == ["Redis"]
+        result = app.test_cli_runner().invoke(args=["doctor"])
+        assert result.exit_code == 1
+        assert "127.0.0.1:1" in result.stdout and "open-sesame" not in result.output
+
+
+def test_the_doctor_finds_a_redis_that_forgets(app, redis):
+    redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert wrong(app) == ["Redis eviction"]
+    finally:
+        redis.config_set("maxmemory-policy", "noeviction")
+
+
+def test_the_doctor_finds_a_mail_server_that_takes_no_letters(redis_url, tmp_path):
+    with quiet_app(redis_url, tmp_path, MAIL_SERVER="127.0.0.1", MAIL_PORT="1") as app:
+        assert wrong(app) == ["mail"]
+
+
+def test_the_doctor_finds_a_database_without_its_tables(redis, redis_url, tmp_path):
+    settings = {
+        "MAGICAUTH_MODE": "production",
+        "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz",
+        "PUBLIC_URL": "https://id.example.org",
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'empty.sqlite3'}",
+        "MAIL_SERVER": "127.0.0.1",
+        "MAIL_PORT": "1",
+    }
+    with quiet_app(redis_url, tmp_path, **settings) as app:
+        assert "migrations" in wrong(app)
+        assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 0
+        assert "migrations" not in wrong(app)
+
+
+# --- when something is away ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [("sessions", "list", EMAIL), ("mail", "status"), ("mail", "retry"), ("users", "sign-out", EMAIL)]
+)
+def test_a_redis_that_is_away_is_one_line(make_app, redis_url, tmp_path, command):
+    assert make_app().test_cli_runner().invoke(args=["users", "create", EMAIL]).exit_code == 0
+    with quiet_app("redis://127.0.0.1:1/0", tmp_path) as app:
+        result = app.test_cli_runner().invoke(args=list(command))
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: Redis or the database is away") and result.stderr.count("\n") == 1
+
+
+# --- from a shell ----------------------------------------------------------------------------------------------------
+
+
+def test_from_a_shell(redis, redis_url, tmp_path):
+    """As an operator runs them: a process of its own, production's settings, standard input and exit status."""
+    root = Path(__file__).parent.parent
+    settings = {
+        "MAGICAUTH_MODE": "production",
+        "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz",
+        "PUBLIC_URL": "https://id.example.org",
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'shell.sqlite3'}",
+        "MAIL_SERVER": "127.0.0.1",
+        "FLASK_SKIP_DOTENV": "1",
+    }
+    env = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")} | settings
+
+    def flask(*arguments, **options):
+        command = [sys.executable, "-m", "flask", "--app", "wsgi", *arguments]
+        return subprocess.run(
+            command, env=env, cwd=root, capture_output=True, text=True, timeout=60, check=False, **options
+        )
+
+    assert flask("db", "upgrade").returncode == 0
+    made = flask("users", "create", EMAIL, "--name", "Ada", "--password-stdin", input=f"{PASSWORD}\n")
+    assert (made.returncode, made.stdout) == (0, f"Account made: {EMAIL}\n"), made.stderr
+    assert PASSWORD not in made.stderr
+    (user,) = json.loads(flask("users", "list", "--json").stdout)
+    assert (user["email"], user["has_password"]) == (EMAIL, True)
+    unknown = flask("users", "show", "nobody@example.org")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr.splitlines()[-1] == "Error: There is no user with the address nobody@example.org."
+    assert len(unknown.stderr.splitlines()) == 1
+    asked = flask("users", "delete", EMAIL, stdin=subprocess.DEVNULL)
+    assert asked.returncode == 1
+    (event,) = json.loads(flask("audit", "--json").stdout)
+    assert event["action"] == "operator:user:created"

@@ -1,0 +1,158 @@
+"""What operators start: gunicorn's settings, refusals to start, the image and the compose file."""
+
+import http.server
+import json
+import re
+import runpy
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+import redis as redis_client
+import yaml
+from conftest import wait_for
+from servers import GUNICORN, PATIENCE, ROOT, Process, clean_environment, folder_for_sockets, redis_binary, run_flask
+
+from magicauth.config import SETTINGS
+
+NEEDED = ("SECRET_KEY", "PUBLIC_URL", "REDIS_URL", "DATABASE_URL", "MAIL_SERVER")
+
+
+def gunicorn_settings() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+
+
+@pytest.fixture
+def compose() -> Any:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def test_gunicorn_takes_its_size_and_address_from_the_environment(monkeypatch):
+    for name in ("WEB_CONCURRENCY", "GUNICORN_THREADS", "PORT", "BIND"):
+        monkeypatch.delenv(name, raising=False)
+    settings = gunicorn_settings()
+    assert (settings["workers"], settings["threads"], settings["bind"]) == (2, 4, "127.0.0.1:8000")
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    monkeypatch.setenv("GUNICORN_THREADS", "8")
+    monkeypatch.setenv("PORT", "5000")
+    settings = gunicorn_settings()
+    assert (settings["workers"], settings["threads"], settings["bind"]) == (3, 8, "0.0.0.0:5000")
+    monkeypatch.setenv("BIND", "unix:/run/magicauth.sock")
+    assert gunicorn_settings()["bind"] == "unix:/run/magicauth.sock"
+    monkeypatch.setenv("GUNICORN_THREADS", "many")
+    with pytest.raises(SystemExit, match=re.escape("GUNICORN_THREADS must be a whole number from 1.")):
+        gunicorn_settings()
+
+
+def test_gunicorn_opens_no_control_socket_and_believes_no_proxy():
+    settings = gunicorn_settings()
+    assert settings["control_socket_disable"] is True
+    assert settings["forwarded_allow_ips"] == ""
+    assert settings["secure_scheme_headers"] == {}
+
+
+def test_gunicorn_says_each_missing_setting_once_and_ends(tmp_path):
+    env = clean_environment() | {"BIND": "127.0.0.1:0"}
+    process = Process([GUNICORN], tmp_path / "log", env=env, cwd=ROOT)
+    try:
+        assert process.wait(PATIENCE) == 3
+        assert process.members == []
+    finally:
+        process.kill()
+    assert [process.output.count(f"  - {name} is missing: ") for name in NEEDED] == [1] * len(NEEDED)
+    assert "Traceback" not in process.output
+    assert process.output.count("Booting worker") == 2
+
+
+@pytest.mark.parametrize("command", [("run",), ("db", "upgrade"), ("routes",)])
+def test_flask_says_each_missing_setting_without_a_trace(command):
+    done = run_flask(*command, env=clean_environment())
+    assert done.returncode == 1
+    assert re.findall(r"^  - (\w+) is missing: .+\.$", done.stderr, re.MULTILINE) == list(NEEDED)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_compose_file_is_one():
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_compose_listens_on_the_loopback_address_only(compose):
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_compose_names_the_secrets_that_are_missing(compose):
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert compose["services"]["app"]["environment"]["SECRET_KEY"].startswith("${SECRET_KEY:?")
+    assert re.findall(r"\$\{(?:SECRET_KEY|POSTGRES_PASSWORD)(?!:\?)\}", text) == []
+    assert len(re.findall(r"\$\{POSTGRES_PASSWORD:\?", text)) == 2
+
+
+def test_compose_sets_what_production_needs_by_names_that_exist(compose):
+    given = set(compose["services"]["app"]["environment"])
+    assert set(NEEDED) <= given
+    assert given - {setting.name for setting in SETTINGS} == {"WEB_CONCURRENCY"}
+
+
+def test_compose_migrates_once_before_anything_of_ours_starts(compose):
+    services = compose["services"]
+    assert services["migrate"]["command"] == ["flask", "db", "upgrade"]
+    assert services["migrate"]["restart"] == "no"
+    for name in ("app", "mail"):
+        assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+def test_the_valkey_of_compose_keeps_what_it_was_told(compose):
+    _, *options = compose["services"]["valkey"]["command"]
+    with folder_for_sockets() as folder:
+        here = ["--port", "0", "--unixsocket", str(folder / "sock"), "--dir", str(folder)]
+        process = Process([redis_binary(), *options, *here], folder / "log", cwd=folder)
+        client = redis_client.Redis(unix_socket_path=str(folder / "sock"))
+        try:
+            wait_for((folder / "sock").exists, PATIENCE)
+            kept = {name: client.config_get(name)[name] for name in ("appendonly", "maxmemory-policy")}
+        finally:
+            client.close()
+            process.kill()
+    assert kept == {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+
+
+def test_the_image_runs_without_rights_and_gets_every_file_it_copies():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert "USER 10001" in lines
+    assert lines[-1] == 'CMD ["gunicorn"]'
+    let_in = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines()}
+    copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
+    assert copied and all((ROOT / word).exists() and word in let_in for word in copied)
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_the_image_knows_whether_it_is_healthy(status, healthy):
+    asked: list[str] = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    (command,) = re.findall(r"^ +CMD (\[.+\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            _, *arguments = json.loads(command.replace(":8000/", f":{server.server_port}/"))
+            done = subprocess.run([sys.executable, *arguments], capture_output=True, check=False, timeout=20)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (done.returncode == 0) is healthy
+    assert asked == ["/healthz"]

@@ -1,0 +1,82 @@
+"""What the README says is run, as it is written there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pages import JSON, Browser, sign_up
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The README's examples in a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def environment(redis_url: str, redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Development's settings, with stores of the test's own."""
+    settings = {
+        "MAGICAUTH_MODE": "development",
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'readme.sqlite3'}",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return {**os.environ, **settings}
+
+
+def test_the_guarded_page_of_the_readme_works_as_it_stands_there(environment, capsys):
+    page, hook = blocks("python")
+    example: dict[str, Any] = {"__name__": __name__}
+    exec(page, example)
+    exec(hook, example)
+    app = example["app"]
+    app.test_client_class = Browser
+    try:
+        client = app.test_client()
+        sent = client.get("/reports")
+        assert (sent.status_code, sent.location) == (303, "/auth?next=/reports")
+        assert client.get("/reports", headers=JSON).get_json()["message"] == "Sign in required."
+        sign_up(client, name="Ada Lovelace")
+        assert app.test_client().get("/reports").status_code == 303
+        assert "Welcome, Ada Lovelace" in capsys.readouterr().out
+        with client.get("/reports") as shown:
+            assert shown.text == "Reports for Ada Lovelace"
+    finally:
+        app.extensions["magicauth-outbox"].stop_worker()
+        with app.app_context():
+            app.extensions["sqlalchemy"].engine.dispose()
+
+
+def test_every_flask_command_of_the_readme_runs(environment):
+    commands = [line for block in blocks("sh") for line in block.splitlines() if "/flask " in line]
+    ran = 0
+    for line in commands:
+        words = line.partition("#")[0].split()
+        if "run" in words or "&&" in words:
+            continue
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", *words[1:]], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+        # The account that the first one makes is there for the others.
+        assert done.returncode == 0, (line, done.stderr)
+        ran += 1
+    assert ran >= 8
+
+
+def test_the_folders_and_documents_of_the_readme_are_there():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", README):
+        assert (ROOT / "".join(target)).exists(), target
+
+
+def test_the_commands_that_ci_runs_are_the_readmes():
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert ".venv/bin/python -m pytest" in README and ".venv/bin/python -m pytest" in ci
+    assert "make check" in README and "make lint" in ci

@@ -1,0 +1,192 @@
+"""Letters of warning: what happened to the account, and a way out that works."""
+
+import pytest
+from pages import EMAIL, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+
+FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
+ELSEWHERE = {"REMOTE_ADDR": "203.0.113.9"}
+NEW = "seven other horses graze"
+
+
+@pytest.fixture
+def ada(client):
+    """Ada's browser, signed in."""
+    sign_up(client)
+    return client
+
+
+def warnings(mailbox, email=EMAIL):
+    """The letters to that address that say: this was not me."""
+    return [letter for letter in mailbox.all(email) if any("/auth/not_me" in link for link in letter.links)]
+
+
+# --- what is told of -------------------------------------------------------------------------------------------------
+
+
+def sign_in_from_a_new_browser(ada, _mailbox):
+    sign_in(other_browser(ada))
+
+
+def change_the_password(ada, _mailbox):
+    ada.post("/account/password", data={"old_password": PASSWORD, "password": NEW})
+
+
+def choose_a_forgotten_password(ada, mailbox):
+    ada.post("/auth/reset", data={"email": EMAIL})
+    ada.post("/verify", data={"OTP": mailbox.last(EMAIL).code})
+    ada.post("/auth/reset/password", data={"password": NEW})
+
+
+def end_the_other_sessions(ada, _mailbox):
+    ada.post("/account/sessions/end_others")
+
+
+def let_an_operator_end_them(ada, _mailbox):
+    ada.application.test_cli_runner().invoke(args=["users", "sign-out", EMAIL])
+
+
+def use_up_the_codes(ada, _mailbox):
+    thief = other_browser(ada)
+    thief.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    for _ in range(5):
+        thief.post("/verify", data={"OTP": "x"})
+
+
+EVENTS = {
+    "sign-in from a browser not seen before": (sign_in_from_a_new_browser, "New sign-in to magicauth"),
+    "password changed": (change_the_password, "Your magicauth password was changed"),
+    "password reset": (choose_a_forgotten_password, "Your magicauth password was changed"),
+    "sessions ended": (end_the_other_sessions, "You were signed out of magicauth"),
+    "sessions ended by an operator": (let_an_operator_end_them, "You were signed out of magicauth"),
+    "codes used up after a right password": (use_up_the_codes, "Someone may know your magicauth password"),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_the_owner_is_told_with_a_way_out_whose_get_changes_nothing_and_whose_post_ends_all_sessions(
+    ada, mailbox, event
+):
+    act, subject = EVENTS[event]
+    act(ada, mailbox)
+    (letter,) = warnings(mailbox)
+    assert letter.subject == subject
+    assert letter.links[0] in letter.text and letter.links[0].replace("&", "&amp;") in letter.html
+    assert letter.code is None
+    phone = other_browser(ada)
+    sign_in(phone, password=NEW if "password was changed" in subject else PASSWORD)
+    owner = other_browser(ada)
+    assert owner.get(letter.link).status_code == 200
+    assert is_signed_in(phone)
+    assert owner.post(letter.link).location == "/verify"
+    assert not is_signed_in(phone) and not is_signed_in(ada)
+    assert owner.post("/verify", data={"OTP": mailbox.last(EMAIL).code}).location == "/auth/reset/password"
+
+
+def test_a_changed_address_is_told_to_the_old_one_with_its_own_way_out(ada, mailbox):
+    ada.post("/account/email", data={"email": "ada@new.example.org"})
+    ada.post("/verify", data={"OTP": mailbox.last("ada@new.example.org").code})
+    notice = mailbox.last(EMAIL)
+    assert notice.subject == "Your address at magicauth was changed"
+    assert "/account/email/undo?token=" in notice.link
+    assert not warnings(mailbox, "ada@new.example.org")
+
+
+def test_a_deleted_account_is_told_of_too(ada, mailbox):
+    ada.post("/account/delete", data={"email": EMAIL})
+    letter = mailbox.last(EMAIL)
+    assert letter.subject == "Your magicauth account was deleted"
+    assert not any("token" in link for link in letter.links)
+
+
+# --- what they say ---------------------------------------------------------------------------------------------------
+
+
+def test_when_by_which_browser_and_from_where(ada, mailbox):
+    thief = other_browser(ada)
+    everywhere = {"headers": FIREFOX, "environ_overrides": ELSEWHERE}
+    thief.post("/auth", data={"email": EMAIL, "password": PASSWORD}, **everywhere)
+    thief.post("/verify", data={"OTP": mailbox.last(EMAIL).code}, **everywhere)
+    (letter,) = warnings(mailbox)
+    for told in (letter.text, letter.html):
+        assert "Firefox on Linux" in told and "203.0.113.9" in told and "UTC" in told
+
+
+def test_a_browser_cannot_write_into_the_letter(ada, mailbox):
+    thief = other_browser(ada)
+    hostile = {"User-Agent": "Firefox/1 <a href='https://evil.example'>Click here, Ada</a>"}
+    thief.post("/auth", data={"email": EMAIL, "password": PASSWORD}, headers=hostile)
+    thief.post("/verify", data={"OTP": mailbox.last(EMAIL).code}, headers=hostile)
+    (letter,) = warnings(mailbox)
+    assert "evil.example" not in letter.text + letter.html + letter.subject
+
+
+def test_they_go_to_the_address_as_the_owner_wrote_it(client, mailbox):
+    client.post("/users/magic_link", data={"email": "Ada@Example.org"})
+    client.post("/users/signup", data={"token": mailbox.last().token, "name": "Ada", "password": PASSWORD})
+    client.post("/account/sessions/end_others")
+    assert len(warnings(mailbox, "Ada@example.org")) == 1
+
+
+# --- what is not told of ---------------------------------------------------------------------------------------------
+
+
+def test_a_browser_that_is_known_is_no_news(ada, mailbox):
+    for _ in range(2):
+        ada.post("/logout")
+        sign_in(ada)
+    assert warnings(mailbox) == []
+    ada.delete_cookie("magicauth-device")
+    sign_in(ada)
+    assert len(warnings(mailbox)) == 1
+
+
+def test_a_browser_known_to_one_account_is_new_to_another(ada, mailbox):
+    sign_up(other_browser(ada), "eve@example.org", name="Eve")
+    sign_in(ada, "eve@example.org")
+    assert len(warnings(mailbox, "eve@example.org")) == 1
+
+
+@pytest.mark.parametrize(
+    "forge", [lambda cookie: cookie[:-3] + "AAA", lambda cookie: "A" * 22 + cookie[22:], lambda _: "x"]
+)
+def test_a_forged_device_is_not_known(app, ada, mailbox, forge):
+    thief = app.test_client()
+    thief.set_cookie("magicauth-device", forge(ada.get_cookie("magicauth-device").value))
+    sign_in(thief)
+    assert len(warnings(mailbox)) == 1
+
+
+def test_signing_up_warns_nobody(ada, mailbox):
+    assert len(mailbox.all(EMAIL)) == 1
+
+
+def test_codes_used_up_without_the_password_are_no_news(ada, mailbox):
+    stranger = other_browser(ada)
+    stranger.post("/auth", data={"email": EMAIL})
+    for _ in range(6):
+        stranger.post("/verify", data={"OTP": "x"})
+    assert warnings(mailbox) == []
+
+
+def test_codes_used_up_are_told_once(ada, mailbox):
+    use_up_the_codes(ada, mailbox)
+    assert len(warnings(mailbox)) == 1
+
+
+def test_a_stranger_to_whom_nothing_happened_is_not_written_to(ada, mailbox):
+    stranger = other_browser(ada)
+    for _ in range(5):
+        stranger.post("/auth", data={"email": "nobody@example.org", "password": "x"})
+    stranger.post("/auth", data={"email": EMAIL, "password": "x"})
+    assert len(mailbox.all()) == 1
+
+
+def test_an_account_without_a_password_is_warned_as_well(app):
+    assert app.test_cli_runner().invoke(args=["users", "create", EMAIL]).exit_code == 0
+    browser, mailbox = app.test_client(), Letters(app)
+    browser.post("/auth", data={"email": EMAIL})
+    browser.post("/verify", data={"OTP": mailbox.last(EMAIL).code})
+    (letter,) = warnings(mailbox)
+    assert letter.subject == "New sign-in to magicauth"
+    assert app.test_client().post(letter.link).location == "/verify"
+    assert not is_signed_in(browser)
