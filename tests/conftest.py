@@ -33,7 +33,9 @@ def redis(redis_url: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def make_app(redis: Any, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Flask]]:
+def make_app(
+    redis: Any, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Flask]]:
     """Makes apps in development mode with the settings given; their letters are sent until the test ends."""
     workers: list[dramatiq.Worker] = []
     apps: list[Flask] = []

@@ -95,7 +95,9 @@ class Letters:
             time.sleep(0.002)
 
 
-def sign_up(client: FlaskClient, email: str = EMAIL, password: str = PASSWORD, name: str = "Ada Lovelace") -> TestResponse:
+def sign_up(
+    client: FlaskClient, email: str = EMAIL, password: str = PASSWORD, name: str = "Ada Lovelace"
+) -> TestResponse:
     """Signs up by the mailed link; the browser is signed in afterwards."""
     assert client.post("/users/magic_link", data={"email": email}).status_code == 303
     token = Letters(client.application).last(email).token

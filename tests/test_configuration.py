@@ -172,6 +172,10 @@ def test_production_refuses_to_start_without_any_one_of_them(complete, tmp_path,
             for name in ("MAIL_USE_TLS", "MAIL_USE_SSL")
             for value in ("2", "ja", "tru")
         ),
+        *(
+            ("MAIL_DEFAULT_SENDER", value, "must be an address such as help@example.org or Help <help@example.org>.")
+            for value in ("help", "help@", "Help <help>", "help@example.org\nBcc: eve@example.org")
+        ),
         *(("MAGICAUTH_ACCENT", value, "must be a colour such as #3b5bdb.") for value in ("blue", "#fff", "#3b5bdb;x")),
     ],
 )

@@ -14,7 +14,9 @@ def test_a_stranger_signs_up_by_the_mailed_link_and_is_in(client, mailbox):
     page = client.get(letter.link)
     assert page.status_code == 200
     assert 'value="Ada@example.org" autocomplete="username"' in " ".join(page.text.split())
-    done = client.post("/users/signup", data={"token": letter.token, "name": "Ada", "password": PASSWORD, "phone": "+44 20 7946"})
+    done = client.post(
+        "/users/signup", data={"token": letter.token, "name": "Ada", "password": PASSWORD, "phone": "+44 20 7946"}
+    )
     assert (done.status_code, done.location) == (303, "/home")
     user = client.get("/home", headers=JSON).get_json()["user"]
     assert (user["name"], user["email"], user["phone"]) == ("Ada", "Ada@example.org", "+44 20 7946")
@@ -98,7 +100,9 @@ def test_the_owner_of_an_account_gets_a_sign_in_letter_and_the_visitor_the_same_
     assert "/users/signup?token=" in mailbox.last("nobody@example.org").links[0]
 
 
-@pytest.mark.parametrize(("policy", "message"), [("closed", "Sign-up is closed."), ("invite", "Sign-up is by invitation.")])
+@pytest.mark.parametrize(
+    ("policy", "message"), [("closed", "Sign-up is closed."), ("invite", "Sign-up is by invitation.")]
+)
 def test_sign_up_that_is_not_open_is_refused(make_app, policy, message):
     client = make_app(MAGICAUTH_SIGN_UP=policy).test_client()
     assert client.get("/users/magic_link").status_code == 403
