@@ -1,4 +1,4 @@
-"""The stage: a real Redis for each test process, an app for each test, its mailbox, and browsers that check every page."""
+"""The stage: a real Redis for each test process, an app for each test, its mailbox, browsers that check every page."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -17,7 +17,8 @@ NEW = "seven other horses graze"
 
 
 def flask(app, *arguments):
-    """Runs a command, and returns what it says."""
+    """Runs a command, and returns what it says: that of the post, which tells of each letter, is waited for."""
+    Letters(app).all()
     result = app.test_cli_runner().invoke(args=list(arguments))
     assert result.exit_code == 0, result.output
     return result.stdout

@@ -158,6 +158,15 @@ def test_a_weak_password_is_refused_and_the_proof_stays_good(browser, mailbox, f
     assert choose(browser).status_code == 200
 
 
+def test_letters_for_one_address_are_counted_whoever_asks(app, browser, mailbox):
+    statuses = [app.test_client().post("/auth/reset", json={"email": EMAIL}) for _ in range(6)]
+    assert [answer.status_code for answer in statuses] == [200] * 5 + [429]
+    assert 0 < int(statuses[-1].headers["Retry-After"]) <= HOUR
+    # The links that are there still work.
+    letter = mailbox.last()
+    assert browser.post("/auth/link", json={"token": letter.token, "email": EMAIL}).status_code == 200
+
+
 def test_before_the_proof_there_is_no_such_page(browser, mailbox):
     assert browser.get("/auth/reset/password").status_code == 404
     assert choose(browser).status_code == 404

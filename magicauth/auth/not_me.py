@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from magicauth import guards
-from magicauth.errors import Denied
+from magicauth.errors import N_, Denied
 from magicauth.flows import not_me
 from magicauth.reader import read, read_query
 from magicauth.respond import again, go, link_gone, page
@@ -31,4 +31,5 @@ def secure() -> Response:
         guards.bid_farewell("secured")
         return go("/auth", "All sessions ended.")
     guards.keep_pending(pending)
+    guards.notify(N_("Your account is signed out everywhere."))
     return go("/verify", "All sessions ended. Letter sent to your email!")

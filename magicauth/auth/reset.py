@@ -4,6 +4,7 @@ from flask import Blueprint, Response, abort, current_app
 
 from magicauth import guards
 from magicauth.auth import steps
+from magicauth.errors import N_
 from magicauth.flows import password
 from magicauth.reader import read, read_query_leniently
 from magicauth.respond import again, go, page
@@ -39,4 +40,6 @@ def ask_new() -> Response:
 @bp.post("/auth/reset/password")
 @again(ask_new)
 def choose() -> Response:
-    return steps.go_on(password.reset(guards.pending(), read("password"), visitor()), "Password saved.")
+    response = steps.go_on(password.reset(guards.pending(), read("password"), visitor()), "Password saved.")
+    guards.notify(N_("Your password is changed."))
+    return response

@@ -137,6 +137,12 @@
     one("[data-email-unknown]").hidden = true;
   }
 
+  // The address that was typed goes along.
+  all("a[data-with-email]", (link) => link.addEventListener("click", () => {
+    const email = one("#email").value;
+    if (email) link.search = new URLSearchParams({ email });
+  }));
+
   // What a signed-in page showed is not shown again by Back after signing out.
   addEventListener("pageshow", (event) => { if (event.persisted && one("[data-signed-in]")) location.reload(); });
 

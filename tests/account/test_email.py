@@ -4,8 +4,8 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
-from instruments import change_user, later, session_id
-from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from instruments import change_user, delivering, later, quiet_app, redis_commands, session_id, sql_statements
+from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
 NEW = "ada@new.example.org"
 THIEF = "mallory@example.org"
@@ -213,6 +213,27 @@ def test_a_taken_address_is_answered_like_a_free_one(app, ada, eve, mailbox, red
         answers.append([seen(answer, typed) for answer in story])
     taken, free = answers
     assert taken == free
+
+
+def test_a_taken_address_costs_what_a_free_one_does(redis, redis_url, tmp_path):
+    """The same Redis commands and SQL statements: no clock tells them apart."""
+    with quiet_app(redis_url, tmp_path, MAGICAUTH_SITE_NAME="x") as app:
+        for email in (EMAIL, "eve@example.org", "dis@example.org"):
+            with delivering(app):
+                sign_up(app.test_client(), email)
+        change_user(app, "dis@example.org", disabled=True)
+        with delivering(app):
+            ada = app.test_client()
+            sign_in(ada)
+            Letters(app).all()
+        costs = []
+        for typed in ("warm-up@example.org", "eve@example.org", "dis@example.org", "free@example.org"):
+            with redis_commands(redis) as commands, sql_statements(app) as statements:
+                assert ada.post("/account/email", data={"email": typed}).status_code == 303
+            with redis_commands(redis) as wrong_code, sql_statements(app) as wrong_code_statements:
+                assert ada.post("/verify", json={"OTP": "x"}).status_code == 401
+            costs.append((commands, statements, wrong_code, wrong_code_statements))
+        assert costs[1] == costs[2] == costs[3]
 
 
 def test_the_owner_of_a_taken_address_is_told_and_no_code_moves_the_account(app, ada, eve, mailbox):

@@ -4,10 +4,12 @@ from contextlib import contextmanager
 
 import pytest
 from bs4 import BeautifulSoup
-from instruments import later, raise_epoch, session_id
+from instruments import at_once, later, raise_epoch, session_id
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from sqlalchemy import event
 
 from magicauth import audit
+from magicauth.extensions import db
 from magicauth.models import Action
 
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
@@ -326,3 +328,36 @@ def test_a_request_in_flight_does_not_outlive_a_sign_out(app, ada):
         tab.post("/account", data={"name": "Ada"})
     assert signed_out == [303]
     assert not is_signed_in(tab)
+
+
+def under_way(deed):
+    """What a thief in Ada's session may have under way: path and form."""
+    return {
+        "another name": ("/account", {"name": "Mallory"}),
+        "another password": ("/account/password", {"old_password": PASSWORD, "password": NEW_PASSWORD}),
+        "ending her sessions": ("/account/sessions/end_others", {}),
+        "deletion": ("/account/delete", {"email": EMAIL}),
+    }[deed]
+
+
+@pytest.mark.parametrize("deed", ["another name", "another password", "ending her sessions", "deletion"])
+def test_what_a_thief_has_under_way_does_not_go_over_what_the_owner_has_done(app, ada, phone, mailbox, deed):
+    """Her "this was not me" is kept between the moment when his request was let in and the one when it is written."""
+    (path, form), thief, owner = under_way(deed), phone, other_browser(ada)
+    link = next(letter for letter in mailbox.all(EMAIL) if "/auth/not_me" in letter.links[0]).link
+    pressed = []
+
+    def press(*_):
+        if not pressed:
+            pressed.append(True)
+            pressed.extend(at_once(1, lambda _: owner.post(link, json={}).status_code))
+
+    event.listen(db.session, "before_flush", press)
+    try:
+        answer = thief.post(path, json=form)
+    finally:
+        event.remove(db.session, "before_flush", press)
+    assert pressed == [True, 200] and answer.status_code == 503
+    assert not is_signed_in(thief)
+    assert sign_in(owner).location == "/home"
+    assert owner.get("/home", headers=JSON).get_json()["user"]["name"] == "Ada Lovelace"

@@ -1,1 +1,1 @@
-"""Journeys in a real browser. A package, because its modules are named after the journeys that others walk over HTTP."""
+"""Journeys in a real browser. A package, because its modules are named as those are that walk them over HTTP."""

@@ -13,7 +13,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from browser.windows import DESKTOP, Kind, OpenWindow, Site, Window
 
-CHROMIUM = Path("/usr/bin/chromium")
+# Debian's: the shell draws no window around the page, which makes it a third quicker.
+CHROMIUMS = [Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium")]
 _OPTIONS = [
     "--no-sandbox",
     "--disable-background-networking",
@@ -33,11 +34,12 @@ class _Quietly(WSGIRequestHandler):
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """The browser. Skips where there is none; on CI that is a failure."""
-    if not CHROMIUM.exists():
-        sentence = f"No Chromium at {CHROMIUM}: `apt-get install chromium` runs these tests."
+    found = next((path for path in CHROMIUMS if path.exists()), None)
+    if found is None:
+        sentence = f"No Chromium at {CHROMIUMS[-1]}: `apt-get install chromium` brings it."
         pytest.fail(sentence) if os.environ.get("CI") == "true" else pytest.skip(sentence)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_OPTIONS)
+        browser = playwright.chromium.launch(executable_path=found, args=_OPTIONS)
         yield browser
         browser.close()
 

@@ -78,6 +78,8 @@ def _take_in_both_schemes(window: Window, name: str) -> None:
 
 def _take(window: Window, name: str) -> None:
     """Keeps what the window shows: the whole page, but of the mailbox, which is long, what is seen first."""
+    # A development's own footer is no part of what people see.
+    window.page.evaluate("document.querySelector('footer .mailbox')?.remove()")
     shot = window.page.screenshot(full_page=not name.startswith("mailbox"), animations="disabled", caret="hide")
     FOLDER.mkdir(parents=True, exist_ok=True)
     _with_few_colours(Image.open(io.BytesIO(shot)).convert("RGB")).save(FOLDER / f"{name}.png", optimize=True)

@@ -80,6 +80,7 @@ def test_a_link_of_warning_signs_out_everywhere_and_leads_to_a_new_password(site
     window.go(letter.links[0])
     assert thief.signed_in_as() == EMAIL
     window.press("Secure my account").arrive("/verify")
+    assert "Your account is signed out everywhere." in window.text
     assert thief.signed_in_as() is None
     window.type_code(site.letter(EMAIL).code).arrive("/auth/reset/password")
 

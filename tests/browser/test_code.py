@@ -124,6 +124,14 @@ def test_without_a_script_sending_again_too_early_says_how_long_to_wait(site, op
     assert "You can try again in" in window.text
 
 
+def test_when_no_more_codes_may_be_typed_the_link_still_works_and_the_page_says_so(serve, open_window):
+    window = open_window(site=serve(MAGICAUTH_LIMIT_CODES_PER_ACCOUNT="1 per hour"))
+    code = ask_for_the_code(window.site, window)
+    window.type_code(wrong(code)).see("#error-summary").type_code(wrong(code)).see("#error-summary time")
+    assert "The link in the email still works." in window.text
+    window.go(window.site.letter(EMAIL).links[0]).arrive("/home")
+
+
 def test_the_page_says_what_has_become_of_the_letter(serve, open_window):
     with socket.create_server(("127.0.0.1", 0)) as closed_soon:
         port = closed_soon.getsockname()[1]

@@ -26,7 +26,7 @@ def test_in_the_browser_that_asked_it_goes_on_by_itself_or_by_one_press(site, wi
     assert window.signed_in_as() == EMAIL
 
 
-@for_everybody
+@for_both
 def test_in_another_browser_it_asks_for_the_address_and_signs_in_there(site, window, open_window):
     link = ask_for_the_link(site, window)
     other = open_window(window.kind).go(link)

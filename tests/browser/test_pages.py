@@ -10,11 +10,10 @@ from browser.windows import DESKTOP, PHONE, Kind, Window
 
 pytestmark = pytest.mark.browser
 
-_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-_AXE = {"runOnly": [*_RULES, "best-practice"], "resultTypes": ["violations"], "iframes": False}
 # A letter is no page: it has no landmarks.
-_AXE_OF_LETTERS = {"runOnly": _RULES, "resultTypes": ["violations"]}
-_AXE_OF_COLOURS = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
+_LETTERS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+_PAGES = [*_LETTERS, "best-practice"]
+_AXE = Axe().axe_script
 
 SIGN_IN_PAGE_BYTES = 20_000
 LARGEST_PAINT_MS = 200
@@ -24,10 +23,7 @@ LARGEST_PAINT_MS = 200
 def test_every_page_is_accessible_in_both_schemes_and_fits_a_narrow_screen(serve, open_window, wing):
     problems = []
     for name, window in wing(serve, open_window):
-        window.page.emulate_media(color_scheme="light")
-        problems += found(window, name, _AXE_OF_LETTERS if name.startswith("letter") else _AXE)
-        window.page.emulate_media(color_scheme="dark")
-        problems += found(window, f"{name}, dark", _AXE_OF_COLOURS)
+        problems += found(window, name)
         window.page.set_viewport_size({"width": 320, "height": 640})
         problems += [f"{name} is wider than 320 px"] if is_cut_off(window) else []
         window.page.set_viewport_size(DESKTOP.options["viewport"])
@@ -35,18 +31,16 @@ def test_every_page_is_accessible_in_both_schemes_and_fits_a_narrow_screen(serve
 
 
 @pytest.mark.parametrize(("language", "direction"), [("de-AT", "ltr"), ("ar-EG", "rtl")])
-def test_a_journey_in_another_language_fits_and_is_accessible(site, open_window, language, direction):
+def test_a_journey_in_another_language_reads_its_way_and_fits_a_narrow_screen(site, open_window, language, direction):
     window = open_window(Kind(phone=True, language=language))
     window.page.set_viewport_size({"width": 320, "height": 640})
     submit = "main form .button"
-    seen = []
 
     def look(path: str) -> None:
         window.arrive(path)
         html = window.page.locator("html")
         assert (html.get_attribute("lang"), html.get_attribute("dir")) == (language[:2], direction)
         assert not is_cut_off(window)
-        seen.extend(found(window, path, _AXE))
 
     window.go("/users/magic_link")
     look("/users/magic_link")
@@ -73,7 +67,6 @@ def test_a_journey_in_another_language_fits_and_is_accessible(site, open_window,
     window.page.fill("#password", PASSWORD)
     window.page.click(submit)
     look("/home")
-    assert seen == []
 
 
 def test_the_sign_in_page_is_light_and_painted_at_once(site, open_window):
@@ -101,13 +94,27 @@ def test_what_a_finger_presses_is_large_enough(site, window):
         ] == []
 
 
-def found(window: Window, name: str, options: dict[str, object]) -> list[str]:
-    """What axe finds wrong."""
-    results = Axe().run(window.page, options=options).response
-    return [
-        f"{name}: {violation['id']} at {[node['target'] for node in violation['nodes']]}"
-        for violation in results["violations"]
-    ]
+def found(window: Window, name: str) -> list[str]:
+    """What axe finds wrong, in both colour schemes."""
+    page, rules = window.page, _PAGES
+    if name.startswith("letter"):
+        # In its sandbox nothing runs, so not axe either.
+        page, rules = window.context.new_page(), _LETTERS
+        page.set_content(window.page.content())
+    page.evaluate(_AXE)
+    problems = []
+    for scheme, options in (("light", rules), ("dark", ["color-contrast"])):
+        page.emulate_media(color_scheme=scheme)
+        results = page.evaluate(
+            "rules => axe.run({ runOnly: rules, resultTypes: ['violations'], iframes: false })", options
+        )
+        problems += [
+            f"{name}, {scheme}: {violation['id']} at {[node['target'] for node in violation['nodes']]}"
+            for violation in results["violations"]
+        ]
+    if page is not window.page:
+        page.close()
+    return problems
 
 
 def is_cut_off(window: Window) -> bool:
@@ -119,7 +126,9 @@ def largest_paint(window: Window) -> float:
     """Milliseconds from the start of the navigation."""
     return float(
         window.page.evaluate(
-            """() => new Promise((resolve) => new PerformanceObserver((list) => resolve(list.getEntries().at(-1).startTime))
-              .observe({ type: "largest-contentful-paint", buffered: true }))"""
+            """() => new Promise((resolve) => {
+              const note = (list) => resolve(list.getEntries().at(-1).startTime);
+              new PerformanceObserver(note).observe({ type: "largest-contentful-paint", buffered: true });
+            })"""
         )
     )

@@ -1,4 +1,4 @@
-"""Windows of a real browser, each a browser of its own (nothing shared with others), that complain like a careful user."""
+"""Windows of a real browser, each a browser of its own, that complain like a careful user."""
 
 import re
 from collections.abc import Callable
@@ -15,11 +15,12 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page
 PATIENCE_MS = 8_000
 _DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 _PHONE = {"viewport": {"width": 390, "height": 780}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
-# Into the console, where every test looks: what moved without anybody having touched it.
+# Into the console, where every test looks: what moved without anybody having touched it. (The full stop after a
+# countdown may.)
 _REPORT_SHIFTS = """
 new PerformanceObserver((list) => list.getEntries().forEach((shift) => {
   const moved = shift.sources.map((source) => source.node?.outerHTML?.slice(0, 80)).join(", ");
-  if (!shift.hadRecentInput) console.error(`layout shift of ${shift.value}: ${moved}`);
+  if (!shift.hadRecentInput && shift.value > 0.001) console.error(`layout shift of ${shift.value}: ${moved}`);
 })).observe({ type: "layout-shift", buffered: true });
 """
 # Chromium's words for every page that refuses something. A 500 is never meant.
@@ -49,6 +50,7 @@ class Kind:
             "color_scheme": "dark" if self.dark else "light",
             "locale": self.language,
             "timezone_id": "UTC",
+            "reduced_motion": "reduce",
             **({"device_scale_factor": self.scale} if self.scale else {}),
         }
 
