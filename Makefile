@@ -3,7 +3,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 CATALOGUES := magicauth/translations
 
-.PHONY: run check lint check-deploy test translations
+.PHONY: pictures run check lint check-deploy test translations
 
 run:
 	flask run
@@ -40,3 +40,7 @@ translations:
 			--ignore-obsolete --ignore-pot-creation-date --no-wrap || exit 1; \
 	done
 	pybabel compile -d $(CATALOGUES)
+
+# Every page and letter, light, dark and on a phone.
+pictures:
+	python -m pytest -n 0 tests/browser/pictures.py
