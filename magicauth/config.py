@@ -53,6 +53,11 @@ def _sender_of_letters(value: str) -> str:
     return value
 
 
+def _trimmed(value: str) -> str:
+    # As the list of fallbacks reads it, where it stands one day.
+    return value.strip()
+
+
 def _flag(value: str) -> bool:
     if value.lower() in ("1", "true", "yes", "on"):
         return True
@@ -162,7 +167,7 @@ SETTINGS = [
         "production",
         "`production` refuses to start with a setting missing or insecure; `development` needs none.",
     ),
-    Setting("SECRET_KEY", _text, None, "Keys for codes and links are made from it. 32 characters or more."),
+    Setting("SECRET_KEY", _trimmed, None, "Keys for codes and links are made from it. 32 characters or more."),
     Setting(
         "SECRET_KEY_FALLBACKS",
         _words,

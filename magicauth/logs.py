@@ -57,5 +57,6 @@ def _log_json() -> None:
             handler = logging.StreamHandler(sys.stderr)
             handler.setFormatter(JsonFormatter())
             logger.addHandler(handler)
-        logger.setLevel(logging.INFO if name == "magicauth" else logging.WARNING)
+        # What dramatiq warns of, it quotes: a job, with the address of its letter.
+        logger.setLevel(logging.INFO if name == "magicauth" else logging.ERROR)
         logger.propagate = False

@@ -158,7 +158,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             return
         # Ended first: whoever loses the race for it, to a sign-out or a revocation, must not bring it back anew.
         ended = self.client.delete(self._get_store_id(session.replaced)) if session.replaced else 1
-        if session.carried_on and not ended:
+        if session.carried_on and "user_id" in session and not ended:
             self._drop_cookie(app, response)
             return
         session.sid = self._generate_sid(self.sid_length)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import JSON, Browser, sign_up
+from pages import JSON, sign_up
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,7 +38,6 @@ def test_the_guarded_page_of_the_readme_works_as_it_stands_there(environment, ca
     exec(page, example)
     exec(hook, example)
     app = example["app"]
-    app.test_client_class = Browser
     try:
         client = app.test_client()
         sent = client.get("/reports")
