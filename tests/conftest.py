@@ -9,12 +9,30 @@ import dramatiq
 import pytest
 import redis as redis_client
 from flask import Flask
+from jinja2.bccache import Bucket, BytecodeCache
 from pages import Browser, Letters
 
 from magicauth import create_app, embedded
 from magicauth.outbox import QUEUE
 
 WORKER_POLL_MS = 5
+
+
+class Compiled(BytecodeCache):
+    """The templates as compiled once for all apps of this process: compiling is most of a first page's time."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._code:
+            bucket.bytecode_from_string(self._code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._code[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = Compiled()
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +66,7 @@ def make_app(
         }
         app = create_app(defaults | settings, instance_path=str(tmp_path))
         app.test_client_class = Browser
+        app.jinja_env.bytecode_cache = COMPILED
         broker = app.extensions["magicauth-outbox"].broker
         worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_POLL_MS, queues={QUEUE})
         worker.start()
