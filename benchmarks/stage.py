@@ -73,7 +73,7 @@ def gunicorn(name: str, folder: Path, env: dict[str, str]) -> Iterator[str]:
         "gunicorn.conf.py",
         f"benchmarks.contestants:{name}()",
         core=APP_CORE,
-        env=env | {"BIND": address, "WEB_CONCURRENCY": "1", "GUNICORN_THREADS": "4"},
+        env=env | {"BIND": address, "PUBLIC_URL": f"http://{address}", "WEB_CONCURRENCY": "1", "GUNICORN_THREADS": "4"},
         log=folder / f"{name}.log",
     ):
         host, _, port = address.partition(":")
