@@ -76,7 +76,6 @@ class Challenge:
     browser: str = ""
     language: str = ""
     next: str = ""
-    data: str = ""
 
     @property
     def code(self) -> str:

@@ -37,7 +37,6 @@ bp = Blueprint("theme", __name__)
 def init_app(app: Flask) -> None:
     """Gives the templates their globals and filters, and the app its languages."""
     Babel(app, locale_selector=select_language)
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = False
     app.jinja_env.globals.update(
         asset=_asset,
         site_name=app.config["MAGICAUTH_SITE_NAME"],

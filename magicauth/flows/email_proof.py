@@ -113,7 +113,9 @@ def by_link(token: str, here: str, typed_email: str, purposes: Collection[Purpos
     """
     challenge = look_at_link(token, purposes)
     # A mail scanner that presses the button types no address, and costs the link nothing.
-    if challenge.id != here and not (typed_email and challenges.attempt_address(challenge, _canonical(typed_email))):
+    if challenge.id != here and not (
+        typed_email and challenges.attempt_address(challenge, canonical_or_nothing(typed_email))
+    ):
         raise Denied(
             reason="another address typed at the link",
             errors={"email": [N_("This is not the address the letter went to.")]},
@@ -170,7 +172,8 @@ def _settle(challenge: Challenge) -> None:
     limits.give_back("mails", asked, challenge.sends)
 
 
-def _canonical(typed: str) -> str:
+def canonical_or_nothing(typed: str) -> str:
+    """The canonical form of what was typed as an address; "" if it is none, which no address equals."""
     try:
         return parse_email(typed)[0]
     except Invalid:

@@ -16,10 +16,10 @@ def end_everything(action: Action, user: User, visitor: Visitor, *, but: Session
     sessions.revoke_all(user.id.hex, but)
 
 
-def warn(letter: str, user: User, visitor: Visitor, to: str = "") -> None:
+def warn(letter: str, user: User, visitor: Visitor) -> None:
     """Mails the owner what happened, with a link that says: this was not me."""
     challenge = challenges.issue(
-        "not_me", to or user.email, user_id=user.id.hex, epoch=user.session_epoch, language=user.language or ""
+        "not_me", user.email, user_id=user.id.hex, epoch=user.session_epoch, language=user.language or ""
     )
     challenges.remember_warning(challenge)
     mail.about_challenge(letter, challenge, visitor)

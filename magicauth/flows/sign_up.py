@@ -49,7 +49,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
     """Makes the account. A form with mistakes keeps the link good. Raises Invalid or Denied."""
     challenge = invitation(token)
     email, typed = parse_email(challenge.email)
-    if typed_email and _canonical(typed_email) != email:
+    if typed_email and email_proof.canonical_or_nothing(typed_email) != email:
         raise Denied(reason="another address than the link's")
     name, phone, errors = clean_profile(name, phone)
     if weak := _password_errors(password, email, name):
@@ -115,13 +115,6 @@ def _printable(text: str) -> bool:
         and character not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
         for character in text
     )
-
-
-def _canonical(typed: str) -> str:
-    try:
-        return parse_email(typed)[0]
-    except Invalid:
-        return ""
 
 
 def _taken() -> Invalid:
