@@ -226,6 +226,18 @@ def test_logout_undone_nor_by_many_requests_at_once(app, ada, gate, redis):
     assert len(redis.keys("magicauth:session:*")) == len({session_id(tab) for tab in survivors}) <= 1
 
 
+def test_a_button_pressed_many_times_at_once_loses_no_sign_in_under_way(app, ada):
+    browser = other_browser(ada)
+    browser.post("/auth", data={"email": EMAIL})
+    presses = [same_browser(browser) for _ in range(6)]
+    answers = at_once(
+        6, lambda number: presses[number].post("/auth", data={"email": EMAIL, "password": PASSWORD}).status_code
+    )
+    assert answers == [303] * 6
+    # Whichever answer the browser kept last, its question is open.
+    assert [press.get("/verify").status_code for press in presses] == [200] * 6
+
+
 def test_an_id_that_a_browser_made_up_is_not_taken_over(app, ada):
     made_up = replay(app, "A" * 43)
     made_up.post("/auth", data={"email": EMAIL})
