@@ -22,13 +22,20 @@ import pytest
 import redis as redis_client
 from aiosmtpd.controller import Controller
 from conftest import wait_for
-from pages import EMAIL, PASSWORD, Letter
+from pages import EMAIL, JSON, PASSWORD, Letter
 
 from magicauth import embedded
 
 ROOT = Path(__file__).parent.parent
 # As operators start it; `python -m gunicorn` could not start itself anew for USR2.
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
+# Of production, besides what each test has of its own.
+SETTINGS = {
+    "SECRET_KEY": "32 characters or more that nobody knows",
+    "MAIL_SERVER": "127.0.0.1",
+    "MAGICAUTH_LIMIT_MAILS_PER_IP": "1000 per hour",
+    "MAGICAUTH_METRICS_TOKEN": "for the tests",
+}
 # On a busy machine; nothing waits longer than it must.
 PATIENCE = 60.0
 
@@ -280,6 +287,20 @@ def sign_up(browser: httpx.Client, mail_server: MailServer, email: str = EMAIL) 
     form = {"token": mail_server.letter(email).token, "name": "Ada Lovelace", "password": PASSWORD}
     answer = browser.post("/users/signup", data=form)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/home"), answer.text
+
+
+def ask_to_sign_in(browser: httpx.Client) -> None:
+    """Asks for a code, with the right password; the browser waits at `/verify`."""
+    answer = browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/verify"), answer.text
+
+
+def name_at_home(browser: httpx.Client) -> str:
+    """Whom the guarded page greets."""
+    answer = browser.get("/home", headers=JSON)
+    assert answer.status_code == 200, answer.text
+    name: str = answer.json()["user"]["name"]
+    return name
 
 
 def redis_binary() -> str:

@@ -7,89 +7,21 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from conftest import wait_for
-from pages import EMAIL, JSON, PASSWORD
-from servers import (
-    PATIENCE,
-    Gunicorn,
-    MailServer,
-    Postgres,
-    Redis,
-    clean_environment,
-    folder_for_sockets,
-    run_flask,
-    sign_up,
-)
+from pages import EMAIL, JSON
+from servers import PATIENCE, SETTINGS, Gunicorn, Redis, ask_to_sign_in, name_at_home, sign_up
 
 pytestmark = pytest.mark.faults
 
-SETTINGS = {
-    "SECRET_KEY": "32 characters or more that nobody knows",
-    "MAIL_SERVER": "127.0.0.1",
-    "MAGICAUTH_LIMIT_MAILS_PER_IP": "1000 per hour",
-    "MAGICAUTH_METRICS_TOKEN": "for the tests",
-}
 # Of the 30 that gunicorn gives its workers before it kills them.
 SECONDS_TO_END = 20
 LETTERS = 60
 QUEUE = "{magicauth-mail}:letters"
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """With a database `migrated` to copy, made as an operator does."""
-    with folder_for_sockets() as folder:
-        server = Postgres(folder)
-        server.start()
-        try:
-            settings = SETTINGS | {"PUBLIC_URL": "https://id.example.org", "REDIS_URL": "redis://not-needed"}
-            database = {"DATABASE_URL": server.make_database("migrated")}
-            done = run_flask("db", "upgrade", env=clean_environment() | settings | database)
-            assert done.returncode == 0, done.stderr
-            yield server
-        finally:
-            server.stop()
-
-
-@pytest.fixture
-def redis_server() -> Iterator[Redis]:
-    with folder_for_sockets() as folder:
-        server = Redis(folder)
-        server.start()
-        yield server
-        server.kill()
-
-
-@pytest.fixture
-def mail_server() -> Iterator[MailServer]:
-    """Not open yet: it refuses connections."""
-    server = MailServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def gunicorn(postgres: Postgres, redis_server: Redis, mail_server: MailServer, tmp_path: Path) -> Iterator[Gunicorn]:
-    """Started, on stores that are empty."""
-    stores = {"REDIS_URL": redis_server.url, "DATABASE_URL": postgres.make_database(tmp_path.name, "migrated")}
-    server = Gunicorn(tmp_path, SETTINGS | stores | {"MAIL_PORT": str(mail_server.port)})
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.fixture
-def browser(gunicorn: Gunicorn) -> Iterator[httpx.Client]:
-    with gunicorn.browser() as browser:
-        yield browser
 
 
 def test_somebody_signs_up_and_out_and_in_again(gunicorn, browser, mail_server):
@@ -252,15 +184,3 @@ def metrics_folder(worker: int) -> Path:
     """Where it counts."""
     (file,) = set(re.findall(r"\S+/counter_[0-9]+\.db", Path(f"/proc/{worker}/maps").read_text()))
     return Path(file).parent
-
-
-def ask_to_sign_in(browser: httpx.Client) -> None:
-    answer = browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/verify"), answer.text
-
-
-def name_at_home(browser: httpx.Client) -> str:
-    answer = browser.get("/home", headers=JSON)
-    assert answer.status_code == 200, answer.text
-    name: str = answer.json()["user"]["name"]
-    return name
