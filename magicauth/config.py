@@ -1,6 +1,7 @@
 """Every setting: name, how it is read, default, help. Production refuses to start with one missing or insecure."""
 
 import contextlib
+import functools
 import ipaddress
 import os
 import re
@@ -99,6 +100,7 @@ def _words(value: str) -> list[str]:
     return [word.strip() for word in value.split(",") if word.strip()]
 
 
+@functools.lru_cache(maxsize=256)
 def origin_of(url: str) -> str | None:
     """`scheme://host[:port]` of an http(s) URL as browsers write an Origin, or None if it is no such URL."""
     try:

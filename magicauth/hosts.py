@@ -1,5 +1,6 @@
 """Which hosts and origins are ours: PUBLIC_URL's, or in development any loopback name and port."""
 
+import functools
 import re
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ def is_ours(origin: str | None, *, by_host: bool = False) -> bool:
     return bool(origin == public_url)
 
 
+@functools.lru_cache(maxsize=256)
 def _host(origin: str) -> tuple[str, int | None]:
     parts = urlsplit(origin)
     port = parts.port if parts.port not in (80, 443) else None

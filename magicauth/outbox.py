@@ -10,7 +10,7 @@ import smtplib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import dramatiq
@@ -20,6 +20,7 @@ from dramatiq.middleware import AgeLimit, Retries
 from flask import Flask, current_app
 
 from magicauth import challenges, metrics
+from magicauth.challenges import Challenge
 from magicauth.extensions import MailConnection, redis
 
 # One hash slot for the whole queue, as its scripts need on a Cluster.
@@ -91,7 +92,7 @@ class _Broker(dramatiq_redis.RedisBroker):
         self.scripts["dispatch"] = self.client.register_script(script.replace(self._KEYS, self._TWO_LISTS))
 
 
-Write = Callable[[Job], flask_mail.Message | None]
+Write = Callable[[Job, Challenge | None], flask_mail.Message | None]
 Deliver = Callable[[flask_mail.Message], None]
 
 
@@ -123,7 +124,7 @@ class Outbox:
 
     def put(self, job: Job, life: int = LETTER_LIFE) -> None:
         """Queues a letter that is worth sending for `life` seconds. Raises RedisError."""
-        self.actor.send_with_options(args=(asdict(job),), max_age=life * 1000)
+        self.actor.send_with_options(args=(vars(job),), max_age=life * 1000)
 
     @property
     def has_worker(self) -> bool:
@@ -160,7 +161,7 @@ class Outbox:
                 metrics.LETTERS.labels(job.letter, "dropped").inc()
                 return
             try:
-                message = self.write(job)
+                message = self.write(job, challenge)
                 if message is not None:
                     self.deliver(message)
             except Exception as error:

@@ -1,7 +1,7 @@
 """What is under way in one browser, kept in its server-side session: a question asked, and what was shown so far."""
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from magicauth import challenges
@@ -37,7 +37,7 @@ class Pending:
 
     def dump(self) -> dict[str, Any]:
         """As the session holds it."""
-        return asdict(self) | {"proofs": list(self.proofs)}
+        return vars(self) | {"proofs": list(self.proofs)}
 
     def asked_again(self, challenge: Challenge) -> "Pending":
         """With another letter on its way, of the same challenge or of a new one."""

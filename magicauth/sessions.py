@@ -156,13 +156,13 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
                 # Revoked while this request was under way. The browser must not go on with what is no session.
                 self._drop_cookie(app, response)
             return
-        # Ended first: whoever loses the race for it, to a sign-out or a revocation, must not bring it back anew.
-        ended = self.client.delete(self._get_store_id(session.replaced)) if session.replaced else 1
-        if session.carried_on and "user_id" in session and not ended:
+        replaced = self._get_store_id(session.replaced) if session.replaced else None
+        if replaced and session.carried_on and "user_id" in session and not self.client.delete(replaced):
+            # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew.
             self._drop_cookie(app, response)
             return
         session.sid = self._generate_sid(self.sid_length)
-        self._write_new(session, life)
+        self._write_new(session, life, replaced)
         response.set_cookie(
             app.config["SESSION_COOKIE_NAME"],
             session.sid,
@@ -180,9 +180,11 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         data: dict[str, Any] | None = self._retrieve_session_data(self._get_store_id(sid))
         return data if data is not None and is_live(data) else None
 
-    def _write_new(self, session: Session, life: int) -> None:
+    def _write_new(self, session: Session, life: int, replaced: str | None) -> None:
         store_id = self._get_store_id(session.sid or "")
         pipeline = self.client.pipeline(transaction=False)
+        if replaced:
+            pipeline.delete(replaced)
         pipeline.set(store_id, self.serializer.encode(session), ex=life, nx=True)
         if "user_id" in session:
             _index(pipeline, session, store_id.removeprefix(_PREFIX))
