@@ -55,6 +55,7 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
 
     extensions.init_app(app)
+    migrating.init_app(app)
     app.session_interface = sessions.SessionInterface(app, app.extensions["magicauth-redis"])
     post_office = outbox.PostOffice()
     if development:

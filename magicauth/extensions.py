@@ -1,4 +1,4 @@
-"""The machines under magicauth: database, migrations, SMTP, and the Redis client for any REDIS_URL."""
+"""The machines under magicauth: database, SMTP, and the Redis client for any REDIS_URL."""
 
 import hashlib
 import smtplib
@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import flask_mail
 from flask import Flask, current_app
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -33,8 +32,6 @@ DATABASE_CONNECT_TIMEOUT = 2
 DATABASE_STATEMENT_TIMEOUT_MS = 5000
 SQLITE_BUSY_TIMEOUT_MS = 2000
 
-_PACKAGE = Path(__file__).parent
-
 
 class Base(DeclarativeBase):
     """What every table of ours derives from."""
@@ -42,7 +39,6 @@ class Base(DeclarativeBase):
 
 # The base's own metadata, so that models are plain SQLAlchemy classes that a type checker can follow.
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
-migrate = Migrate()
 
 
 def init_app(app: Flask) -> None:
@@ -50,7 +46,6 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_DATABASE_URI"] = app.config["DATABASE_URL"]
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(app.config["DATABASE_URL"])
     db.init_app(app)
-    migrate.init_app(app, db, directory=str(migrations_directory()))
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
             event.listen(db.engine, "connect", _prepare_sqlite)
@@ -86,12 +81,6 @@ class Script:
             return redis().evalsha(self.hash, len(keys), *keys, *arguments)
         except NoScriptError:
             return redis().eval(self.text, len(keys), *keys, *arguments)
-
-
-def migrations_directory() -> Path:
-    """Where the Alembic revisions lie: beside the package in a checkout, inside it when installed."""
-    inside = _PACKAGE / "migrations"
-    return inside if inside.is_dir() else _PACKAGE.parent / "migrations"
 
 
 class MailConnection(flask_mail.Connection):

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from flask import current_app
 
-from magicauth import outbox
+from magicauth import migrating, outbox
 from magicauth.config import SECRET_KEY_LENGTH, is_loopback
-from magicauth.extensions import MailConnection, db, migrations_directory, redis
+from magicauth.extensions import MailConnection, db, redis
 from magicauth.ops.health import database_answers
 from magicauth.respond import AWAY
 
@@ -118,12 +116,11 @@ def _database() -> Iterator[Finding]:
     try:
         database_answers()
         with db.engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
+            current, head = migrating.revisions(connection)
     except AWAY as error:
         yield Finding("database", "wrong", f"does not answer ({type(error).__name__})")
         return
     yield Finding("database", "ok", db.engine.dialect.name)
-    head = ScriptDirectory(str(migrations_directory())).get_current_head()
     if current == head:
         yield Finding("migrations", "ok", f"at {head}")
     else:
