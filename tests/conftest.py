@@ -1,7 +1,10 @@
-"""The stage: a real Redis for each test process, an app for each test, its mailbox, browsers that check every page."""
+"""The stage: a real Redis and the apps of each test process, empty for each test; browsers that check every page."""
 
+import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from jinja2.bccache import Bucket, BytecodeCache
 from pages import Browser, Letters
 
 from magicauth import create_app, embedded
+from magicauth.extensions import db
 from magicauth.outbox import QUEUE
 
 WORKER_POLL_MS = 5
@@ -50,36 +54,102 @@ def redis(redis_url: str) -> Iterator[Any]:
     client.close()
 
 
+class Stage:
+    """The apps of a test process, made once for each group of settings: making one takes longer than most tests. All
+    share an instance folder, and so a database and a mailbox, as the processes of one deployment do."""
+
+    def __init__(self, redis_url: str, instance: Path) -> None:
+        self.instance = instance
+        self._redis_url = redis_url
+        self._apps: dict[tuple[tuple[str, Any], ...], Flask] = {}
+
+    def clear(self) -> None:
+        """Leaves nothing of the test before."""
+        shutil.rmtree(self.instance / "mailbox", ignore_errors=True)
+        if (self.instance / "magicauth.sqlite3").exists():
+            with closing(sqlite3.connect(self.instance / "magicauth.sqlite3")) as database:
+                for table in ("users", "audit"):
+                    database.execute(f"DELETE FROM {table}")
+                database.commit()
+
+    def app(self, **settings: Any) -> Flask:
+        """The app with these settings."""
+        key = tuple(sorted(settings.items()))
+        if key not in self._apps:
+            self._apps[key] = self.new_app(**settings)
+        return self._apps[key]
+
+    def new_app(self, **settings: Any) -> Flask:
+        """An app that no other test has seen."""
+        defaults = {
+            "MAGICAUTH_MODE": "development",
+            "REDIS_URL": self._redis_url,
+            "MAGICAUTH_MAIL_WORKER": "external",
+        }
+        app = create_app(defaults | settings, instance_path=str(self.instance))
+        app.test_client_class = Browser
+        app.jinja_env.bytecode_cache = COMPILED
+        return app
+
+    def close(self) -> None:
+        """Closes what the apps have open."""
+        for app in self._apps.values():
+            close(app)
+
+
+@pytest.fixture(scope="session")
+def whole_stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Of all tests of this process."""
+    stage = Stage(redis_url, tmp_path_factory.mktemp("instance"))
+    yield stage
+    stage.close()
+
+
 @pytest.fixture
-def make_app(
-    redis: Any, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Flask]]:
-    """Makes apps in development mode with the settings given; their letters are sent until the test ends."""
+def stage(whole_stage: Stage, redis: Any) -> Stage:
+    """Emptied for this test."""
+    whole_stage.clear()
+    return whole_stage
+
+
+@pytest.fixture
+def send_letters() -> Iterator[Callable[[Flask], Flask]]:
+    """Sends the letters of an app until the test ends."""
     workers: list[dramatiq.Worker] = []
+
+    def send(app: Flask) -> Flask:
+        broker = app.extensions["magicauth-outbox"].broker
+        workers.append(dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_POLL_MS, queues={QUEUE}))
+        workers[-1].start()
+        return app
+
+    yield send
+    for worker in workers:
+        worker.stop()
+
+
+@pytest.fixture
+def make_app(stage: Stage, send_letters: Callable[[Flask], Flask]) -> Callable[..., Flask]:
+    """Makes apps in development mode with the settings given; their letters are sent until the test ends."""
+
+    def make(**settings: Any) -> Flask:
+        return send_letters(stage.app(**settings))
+
+    return make
+
+
+@pytest.fixture
+def make_new_app(stage: Stage, send_letters: Callable[[Flask], Flask]) -> Iterator[Callable[..., Flask]]:
+    """Makes such apps for a test that adds to them, or starts one again, or wants a database of its own."""
     apps: list[Flask] = []
 
     def make(**settings: Any) -> Flask:
-        defaults = {
-            "MAGICAUTH_MODE": "development",
-            "REDIS_URL": redis_url,
-            "MAGICAUTH_MAIL_WORKER": "external",
-        }
-        app = create_app(defaults | settings, instance_path=str(tmp_path))
-        app.test_client_class = Browser
-        app.jinja_env.bytecode_cache = COMPILED
-        broker = app.extensions["magicauth-outbox"].broker
-        worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_POLL_MS, queues={QUEUE})
-        worker.start()
-        workers.append(worker)
-        apps.append(app)
-        return app
+        apps.append(stage.new_app(**settings))
+        return send_letters(apps[-1])
 
     yield make
-    for worker in workers:
-        worker.stop()
     for app in apps:
-        with app.app_context():
-            app.extensions["sqlalchemy"].engine.dispose()
+        close(app)
 
 
 @pytest.fixture
@@ -98,6 +168,13 @@ def client(app: Flask) -> Browser:
 def mailbox(client: Browser) -> Letters:
     """The letters of the app, as `/dev/mailbox` shows them."""
     return Letters(client.application)
+
+
+def close(app: Flask) -> None:
+    """Closes what the app has open."""
+    app.extensions["magicauth-redis"].close()
+    with app.app_context():
+        db.engine.dispose()
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:

@@ -78,7 +78,7 @@ def later(redis: Any, seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def quiet_app(redis_url: str, instance: Path, **settings: Any) -> Iterator[Flask]:
+def quiet_app(redis_url: str, instance: Path | str, **settings: Any) -> Iterator[Flask]:
     """An app that nobody works for: its letters wait in the queue until `delivering` runs its worker."""
     defaults = {"MAGICAUTH_MODE": "development", "REDIS_URL": redis_url, "MAGICAUTH_MAIL_WORKER": "external"}
     app = create_app(defaults | settings, instance_path=str(instance))

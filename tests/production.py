@@ -25,10 +25,10 @@ class PublicBrowser(Browser):
         return super().open(*args, **{"base_url": self.application.config["PUBLIC_URL"], **kwargs})
 
 
-def production(make_app: Callable[..., Flask], folder: Path, **settings: Any) -> Flask:
+def production(make_new_app: Callable[..., Flask], folder: Path, **settings: Any) -> Flask:
     """The app, with the tables that `flask db upgrade` makes."""
     database = f"sqlite:///{folder / 'production.sqlite3'}"
-    app = make_app(**{**SETTINGS, "DATABASE_URL": database, **settings})
+    app = make_new_app(**{**SETTINGS, "DATABASE_URL": database, **settings})
     upgraded = app.test_cli_runner().invoke(args=["db", "upgrade"])
     assert upgraded.exit_code == 0, upgraded.output
     app.test_client_class = PublicBrowser

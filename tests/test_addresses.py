@@ -168,8 +168,8 @@ def test_a_look_alike_is_somebody_else(client, mailbox):
     assert browser.get("/home", headers=JSON).get_json()["user"]["name"] == "Not Ada"
 
 
-def test_production_takes_no_names_that_only_this_machine_knows(make_app, tmp_path):
-    client = production(make_app, tmp_path).test_client()
+def test_production_takes_no_names_that_only_this_machine_knows(make_new_app, tmp_path):
+    client = production(make_new_app, tmp_path).test_client()
     for email in ("ada@localhost", "ada@site.test", "ada@x.localhost", "ada@printer.local", "ada@x.invalid"):
         assert client.post("/users/magic_link", json={"email": email}).status_code == 400, email
 

@@ -18,9 +18,9 @@ FRONT_END = "https://app.example.org"
 
 
 @pytest.fixture
-def public(make_app: Any, tmp_path: Any) -> PublicBrowser:
+def public(make_new_app: Any, tmp_path: Any) -> PublicBrowser:
     """A browser on a production app that has a front end of another origin on the same site."""
-    return production(make_app, tmp_path, MAGICAUTH_ALLOWED_ORIGINS=FRONT_END).test_client()
+    return production(make_new_app, tmp_path, MAGICAUTH_ALLOWED_ORIGINS=FRONT_END).test_client()
 
 
 @pytest.fixture
@@ -215,11 +215,11 @@ def test_development_answers_loopback_names_only(client):
         assert client.get("/auth", headers={"Host": host}).status_code == 400, host
 
 
-def test_forwarded_headers_are_believed_from_trusted_proxies_only(make_app, tmp_path):
+def test_forwarded_headers_are_believed_from_trusted_proxies_only(make_new_app, tmp_path):
     forwarded = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http", "X-Forwarded-For": "192.0.2.1"}
-    public = production(make_app, tmp_path).test_client()
+    public = production(make_new_app, tmp_path).test_client()
     assert public.get("/auth", headers=forwarded).status_code == 200
-    behind_one = production(make_app, tmp_path, MAGICAUTH_TRUSTED_PROXIES=1).test_client()
+    behind_one = production(make_new_app, tmp_path, MAGICAUTH_TRUSTED_PROXIES=1).test_client()
     assert behind_one.get("/auth", headers=forwarded).status_code == 400
     own = {"X-Forwarded-Host": "evil.example, id.example.org"}
     assert behind_one.get("/auth", headers=own, environ_overrides={"HTTP_HOST": "10.0.0.7"}).status_code == 200

@@ -387,10 +387,10 @@ def test_the_doctor_finds_a_database_without_its_tables(redis, redis_url, tmp_pa
 @pytest.mark.parametrize(
     "command", [("sessions", "list", EMAIL), ("mail", "status"), ("mail", "retry"), ("users", "sign-out", EMAIL)]
 )
-def test_a_redis_that_is_away_is_one_line(make_app, redis_url, tmp_path, command):
-    assert make_app().test_cli_runner().invoke(args=["users", "create", EMAIL]).exit_code == 0
-    with quiet_app("redis://127.0.0.1:1/0", tmp_path) as app:
-        result = app.test_cli_runner().invoke(args=list(command))
+def test_a_redis_that_is_away_is_one_line(app, command):
+    assert app.test_cli_runner().invoke(args=["users", "create", EMAIL]).exit_code == 0
+    with quiet_app("redis://127.0.0.1:1/0", app.instance_path) as lonely:
+        result = lonely.test_cli_runner().invoke(args=list(command))
         assert result.exit_code == 1
         assert result.stderr.startswith("Error: Redis or the database is away") and result.stderr.count("\n") == 1
 

@@ -246,8 +246,8 @@ def test_the_exception_says_it_all_in_one_text(tmp_path):
     )
 
 
-def test_production_starts_with_what_it_needs_and_has_the_defaults(make_app, tmp_path):
-    app = production(make_app, tmp_path)
+def test_production_starts_with_what_it_needs_and_has_the_defaults(make_new_app, tmp_path):
+    app = production(make_new_app, tmp_path)
     given = {*NEEDED, "MAGICAUTH_MODE", "MAGICAUTH_MAIL_WORKER", "MAIL_DEFAULT_SENDER"}
     for setting in SETTINGS:
         if setting.name not in given:

@@ -1,6 +1,7 @@
 """Guards: who is let in, where the others are sent, and a site builder's own pages behind them."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,12 @@ import magicauth
 from magicauth import admin_required, current_user, fresh_sign_in_required, login_required
 
 README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.fixture
+def app(make_new_app: Callable[..., Flask]) -> Flask:
+    """One that a page can be added to."""
+    return make_new_app()
 
 
 @pytest.fixture
@@ -54,13 +61,13 @@ def site(app: Flask) -> Flask:
     return app
 
 
-def test_the_example_of_the_readme_guards_a_page(make_app, monkeypatch):
+def test_the_example_of_the_readme_guards_a_page(make_new_app, monkeypatch):
     """A stranger comes back to the page after signing in; a program gets a 401."""
     (example,) = [
         code for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "/reports" in code
     ]
     # The stage's own: development, its own stores, letters that arrive.
-    monkeypatch.setattr(magicauth, "create_app", make_app)
+    monkeypatch.setattr(magicauth, "create_app", make_new_app)
     site: dict[str, Any] = {"__name__": "site"}
     exec(compile(example, "README.md", "exec"), site)
     # A string without a page's furniture: no `Browser` that looks at pages.

@@ -65,11 +65,11 @@ FILES: list[tuple[int, dict[str, Any]]] = [
 
 
 @pytest.fixture(params=["development", "http://localhost:8000", "https://id.example.org"])
-def deployment(request: pytest.FixtureRequest, make_app: Any, tmp_path: Any) -> Flask:
+def deployment(request: pytest.FixtureRequest, make_new_app: Any, tmp_path: Any) -> Flask:
     """An app in development, in production on a loopback name, and in production on https."""
     if request.param == "development":
-        return make_app()
-    return production(make_app, tmp_path, PUBLIC_URL=request.param)
+        return make_new_app()
+    return production(make_new_app, tmp_path, PUBLIC_URL=request.param)
 
 
 def ask(app: Flask, path: str, **request: Any) -> TestResponse:

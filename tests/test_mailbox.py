@@ -4,6 +4,7 @@ import re
 import socket
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
@@ -111,13 +112,13 @@ def test_no_other_site_sees_it(client):
     assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
-def test_production_has_no_such_page(make_app, tmp_path):
-    client = production(make_app, tmp_path).test_client()
+def test_production_has_no_such_page(make_new_app, tmp_path):
+    client = production(make_new_app, tmp_path).test_client()
     client.post("/users/magic_link", data={"email": EMAIL})
     for path in ("/dev/mailbox", "/dev/mailbox/x", "/dev/mailbox/01795344434388889152-029026b4"):
         assert client.get(path).status_code == 404
         assert client.get(path, headers=JSON).status_code == 404
-    assert not list(tmp_path.glob("mailbox/*"))
+    assert not (Path(client.application.instance_path) / "mailbox").exists()
 
 
 def test_a_letter_that_is_not_there_is_404(client, mailbox):
@@ -125,17 +126,18 @@ def test_a_letter_that_is_not_there_is_404(client, mailbox):
         assert client.get(f"/dev/mailbox/{name}").status_code == 404, name
 
 
-def test_letters_are_kept_over_a_restart_and_are_the_developers_alone(make_app, tmp_path):
-    client = make_app().test_client()
+def test_letters_are_kept_over_a_restart_and_are_the_developers_alone(make_new_app):
+    client = make_new_app().test_client()
     sign_up(client)
     before = messages(client)
-    assert messages(make_app().test_client()) == before != []
-    assert ((tmp_path / "mailbox").stat().st_mode & 0o777) == 0o700
+    assert messages(make_new_app().test_client()) == before != []
+    assert ((Path(client.application.instance_path) / "mailbox").stat().st_mode & 0o777) == 0o700
 
 
-def test_only_the_newest_two_hundred_letters_are_kept(client, mailbox, tmp_path):
+def test_only_the_newest_two_hundred_letters_are_kept(client, mailbox):
     sign_up(client)
-    (letter,) = (path for path in (tmp_path / "mailbox").glob("*.eml") if "Finish" in path.read_text())
+    folder = Path(client.application.instance_path) / "mailbox"
+    (letter,) = (path for path in folder.glob("*.eml") if "Finish" in path.read_text())
     for number in range(250):
         (letter.parent / f"{number:020d}-{number:08x}.eml").write_bytes(letter.read_bytes())
     client.post("/users/magic_link", data={"email": "grace@example.org"})

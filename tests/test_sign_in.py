@@ -320,8 +320,8 @@ def test_a_sign_in_that_is_given_up_leaves_the_session_as_it_was(client):
 # --- what lives on the server ----------------------------------------------------------------------------------------
 
 
-def test_a_restart_of_the_server_loses_nothing(make_app):
-    first = make_app()
+def test_a_restart_of_the_server_loses_nothing(make_new_app):
+    first = make_new_app()
     signed_in, asking, proven = first.test_client(), first.test_client(), first.test_client()
     sign_up(signed_in)
     proven.post("/auth", data={"email": EMAIL})
@@ -329,7 +329,7 @@ def test_a_restart_of_the_server_loses_nothing(make_app):
     asking.post("/auth", data={"email": EMAIL, "password": PASSWORD})
     code = Letters(first).last().code
 
-    second = make_app()
+    second = make_new_app()
 
     def after_restart(client):
         same = second.test_client()

@@ -55,6 +55,12 @@ class Gate:
 
 
 @pytest.fixture
+def app(make_new_app):
+    """One that a page can be added to."""
+    return make_new_app()
+
+
+@pytest.fixture
 def gate(app):
     return Gate(app)
 
