@@ -170,7 +170,7 @@ def delete(email: str, yes: bool) -> None:
     user = _user(email)
     if not yes:
         click.confirm(f"Delete {user.email} for good?", abort=True)
-    deletion.delete(user, _operator())
+    deletion.delete(user, _operator(), by_owner=False)
     click.echo(f"{user.email} is deleted.")
 
 

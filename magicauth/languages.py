@@ -1,7 +1,8 @@
 """The languages of pages and letters: which there are, which one somebody reads, and their messages.
 
 Messages are written in English where they are used, `_()` in templates and `N_()` in Python, and translated where they
-are shown. JSON answers are not: programs rely on their words.
+are shown. JSON answers are not, for programs rely on their words; but for the one on the strength of a password, whose
+words are only shown.
 """
 
 import functools

@@ -125,8 +125,8 @@ def codes_used_up(job: Job, challenge: Challenge) -> flask_mail.Message | None:
 
 
 def account_deleted(job: Job) -> flask_mail.Message:
-    """The account is gone."""
-    return _letter("account_deleted", job, job.to)
+    """The account is gone, and whose doing it was."""
+    return _letter("account_deleted", job, job.to, by_owner=job.context["by_owner"])
 
 
 def test(job: Job) -> flask_mail.Message:

@@ -14,13 +14,36 @@ from magicauth.errors import N_
 LENGTH_LEAST = 8
 LENGTH_MOST = 128
 # zxcvbn's time grows with the square of the length, and what it would find stands in the first characters.
-_ZXCVBN_LENGTH = 72
+_ZXCVBN_LENGTH = 40
+# Signs that may stand for letters, and as many others. zxcvbn tries every combination of the former: a password with
+# all of them takes it seconds.
+_LETTER_LIKE, _PLAIN = "@({[<!|$+%", "~^&*_=;:?#"
+_LETTER_LIKE_MOST = 2
 _WEAKEST_SCORE = 2
+_TOO_EASY = N_("This password is too easy to guess. Longer, or with an unusual word, is better.")
+_IN_WORDS = [
+    _TOO_EASY,
+    _TOO_EASY,
+    N_("Fair. One more unusual word makes it strong."),
+    N_("Strong."),
+    N_("Very strong."),
+]
+# What would help a fair one, by the kind of its longest part that zxcvbn found.
+_FAIR = {
+    "dictionary": N_("Fair. Names and common words are quickly guessed: add an unusual one."),
+    "spatial": N_("Fair. Rows of keys are quickly guessed: add an unusual word."),
+    "repeat": N_("Fair. Repeats are quickly guessed: add an unusual word."),
+    "sequence": N_("Fair. Sequences like abc or 6543 are quickly guessed: add an unusual word."),
+    "regex": N_("Fair. Dates and years are quickly guessed: add an unusual word."),
+    "date": N_("Fair. Dates and years are quickly guessed: add an unusual word."),
+}
 
 # OWASP's second recommendation for argon2id: 19 MiB, two passes, one lane.
 _hasher = PasswordHasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)
 # A burst of sign-ins must not take 19 MiB for each thread of the server at once.
 _at_once = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
+# zxcvbn keeps the words of the password it looks at where those of another thread's would take their place.
+_one_guess = threading.Lock()
 
 
 def hash_password(password: str) -> str:
@@ -50,19 +73,39 @@ def weaknesses(password: str, about: Iterable[str]) -> list[str]:
 
     `about`: the address, the name, the site: a password made of them is refused. Empty when it is good.
     """
+    score, words = strength(password, about)
+    return [words] if score < _WEAKEST_SCORE else []
+
+
+def strength(password: str, about: Iterable[str]) -> tuple[int, str]:
+    """How hard `password` is to guess, from 0 to 4, and a sentence that says so and what would help; for one that is
+    refused, 0 or 1 and why."""
     if not _usable(password):
-        return [N_("The password holds a character that cannot be used.")]
+        return 0, N_("The password holds a character that cannot be used.")
     if len(password) < LENGTH_LEAST:
-        return [N_("Use at least 8 characters.")]
+        return 0, N_("Use at least 8 characters.")
     if len(password) > LENGTH_MOST:
-        return [N_("Use at most 128 characters.")]
+        return 0, N_("Use at most 128 characters.")
+    words = [word for text in about for word in (text, *_words(text)) if len(word) > 2]
+    score, kind = _guess(_quick_to_guess(password[:_ZXCVBN_LENGTH]), words)
+    in_words = _FAIR.get(kind) if score == _WEAKEST_SCORE else None
+    return score, in_words or _IN_WORDS[score]
+
+
+def _guess(password: str, words: list[str]) -> tuple[int, str]:
+    """zxcvbn's score, and the kind of the longest part it found."""
     # Loaded where it is needed: its word lists take 15 MB and a tenth of a second.
     from zxcvbn import zxcvbn
 
-    words = [word for text in about for word in (text, *_words(text)) if len(word) > 2]
-    if zxcvbn(password[:_ZXCVBN_LENGTH], user_inputs=words)["score"] < _WEAKEST_SCORE:
-        return [N_("This password is too easy to guess. Longer, or with an unusual word, is better.")]
-    return []
+    with _one_guess:
+        found = zxcvbn(password, user_inputs=words)
+    return found["score"], max(found["sequence"], key=lambda part: len(part["token"]))["pattern"]
+
+
+def _quick_to_guess(password: str) -> str:
+    """The password with all but a few of its letter-like signs made plain ones, as hard to guess."""
+    found = "".join(sign for sign in dict.fromkeys(password) if sign in _LETTER_LIKE)[_LETTER_LIKE_MOST:]
+    return password.translate(str.maketrans(found, _PLAIN[: len(found)]))
 
 
 def _usable(password: str) -> bool:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from babel.dates import get_datetime_format
 from flask import Blueprint, Flask, Response, current_app, g, request
-from flask_babel import Babel, format_datetime, format_time, format_timedelta, get_locale
+from flask_babel import Babel, format_date, format_time, format_timedelta, get_locale
 
 from magicauth import audit, guards
 from magicauth.errors import N_
@@ -117,7 +118,9 @@ def _asset(name: str) -> str:
 
 
 def _shown(moment: datetime) -> str:
-    return f"{format_datetime(moment.astimezone(UTC), 'medium', rebase=False)} UTC"
+    """Day and time as the language writes them, without the seconds that its own pattern has."""
+    pattern = str(get_datetime_format("medium", locale=get_locale())).replace("'", "")
+    return pattern.format(_clock(moment), format_date(moment.astimezone(UTC), "medium", rebase=False))
 
 
 def _clock(moment: datetime) -> str:

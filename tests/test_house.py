@@ -42,6 +42,7 @@ GET  /auth/not_me                 open
 POST /auth/not_me                 open
 GET  /auth/password               open
 POST /auth/password               open
+POST /auth/password/strength      open
 GET  /auth/reset                  open
 POST /auth/reset                  open
 GET  /auth/reset/password         open
@@ -182,8 +183,8 @@ def test_every_route_is_pinned_with_its_guard(app):
     assert _routes(app) == sorted(_pinned(ROUTES) + _pinned(ROUTES_OF_DEVELOPMENT))
 
 
-def test_production_has_no_door_of_development(make_app, tmp_path):
-    assert _routes(production(make_app, tmp_path)) == _pinned(ROUTES)
+def test_production_has_no_door_of_development(make_new_app, tmp_path):
+    assert _routes(production(make_new_app, tmp_path)) == _pinned(ROUTES)
 
 
 def test_everything_of_an_account_is_guarded_but_what_a_mailed_link_opens():

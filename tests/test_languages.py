@@ -358,8 +358,8 @@ def test_dates_are_written_as_the_language_writes_them(client):
         page = client.get("/home", headers={"Accept-Language": code}).text
         shown[code] = BeautifulSoup(page, "html.parser").find("time").get_text(strip=True)
     assert len(set(shown.values())) == len(CODES), shown
-    assert re.fullmatch(r"\d\d\.\d\d\.\d{4}, \d\d:\d\d:\d\d UTC", shown["de"])
-    assert re.fullmatch(r"\d{4}/\d\d/\d\d \d{1,2}:\d\d:\d\d UTC", shown["ja"])
+    assert re.fullmatch(r"\d\d\.\d\d\.\d{4}, \d\d:\d\d UTC", shown["de"])
+    assert re.fullmatch(r"\d{4}/\d\d/\d\d \d{1,2}:\d\d UTC", shown["ja"])
 
 
 @pytest.mark.parametrize("code", TRANSLATED)
@@ -425,6 +425,9 @@ def check_letter(letter, code):
     """A letter to a reader of that language, with its code or link as plain as in English."""
     assert re.fullmatch(subjects(code), letter.subject.replace("\u00a0", " ")), letter.subject
     html = BeautifulSoup(letter.html, "html.parser")
+    for isolated in html.find_all("bdi"):
+        isolated.unwrap()
+    html.smooth()
     assert (html.html["lang"], html.html["dir"]) == (code, "rtl" if code in RIGHT_TO_LEFT else "ltr")
     ending = in_language(code, "Sent by %(site)s to %(email)s.") % {"site": "magicauth", "email": letter.to}
     said = " ".join(html.get_text(" ").split())

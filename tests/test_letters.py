@@ -312,7 +312,7 @@ def test_a_link_says_until_when_it_is_good(letters, name):
 def test_it_says_when_by_which_browser_and_from_where(letters, name):
     by_operator = name in ("invitation", "test")
     for told in (letters[name].text, BeautifulSoup(letters[name].html, "html.parser").get_text()):
-        assert re.search(r"When: .*UTC", told)
+        assert re.search(r"When: \w+ \d+, \d+, \d+:\d\d\s[AP]M UTC", told)
         assert ("Browser: command line" if by_operator else "Browser: Firefox on Linux") in told
         assert ("Where from: not known" if by_operator else "Where from: 127.0.0.1") in told
 
@@ -323,6 +323,17 @@ def test_it_says_when_by_which_browser_and_from_where(letters, name):
 def test_it_says_what_to_do_if_it_was_not_you(letters, name):
     for told in (letters[name].text, letters[name].html):
         assert re.search(r"You did not ask for this\?|Not expected\?", told)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_words_of_somebodys_choice_keep_their_reading_direction_to_themselves(letters, name):
+    page = BeautifulSoup(letters[name].html, "html.parser")
+    for isolated in page.body.find_all("bdi"):
+        isolated.clear()
+    rest = page.body.get_text()
+    chosen = ("magicauth", *letters[name].recipients, "o'hara", "Firefox", "command line", "127.0.0.1")
+    # Addresses of pages, which are links, apart.
+    assert not [words for words in chosen if words in re.sub(r"https?://\S+", "", rest)]
 
 
 def test_a_letter_names_nobody_but_its_reader(letters):

@@ -64,6 +64,18 @@ def test_it_works_from_the_owners_own_signed_in_browser(ada, thief, mailbox):
     assert is_signed_in(ada)
 
 
+def test_a_browser_signed_in_to_another_account_stays_so(ada, thief, mailbox):
+    link, bob = warning(mailbox), other_browser(ada)
+    sign_up(bob, "bob@example.org", name="Bob")
+    assert "You stay signed in here as" in bob.get(link).text
+    assert bob.post(link).location == "/verify"
+    assert bob.get("/home", headers=JSON).get_json()["user"]["name"] == "Bob"
+    assert not is_signed_in(ada) and not is_signed_in(thief)
+    assert "That account is signed out everywhere. You stay signed in here." in bob.get("/verify").text
+    end_reset(bob, mailbox)
+    assert bob.get("/home", headers=JSON).get_json()["user"]["email"] == EMAIL
+
+
 def test_looking_changes_nothing_ever(ada, thief, mailbox):
     link, scanner = warning(mailbox), other_browser(ada)
     letters = len(mailbox.all())
@@ -147,8 +159,12 @@ def test_where_passwords_are_off_the_sessions_end_and_there_is_nothing_to_reset(
     thief.post("/auth", data={"email": EMAIL})
     thief.post("/verify", data={"OTP": mailbox.last(EMAIL).code})
     letters = len(mailbox.all())
-    assert app.test_client().post(warning(mailbox)).location == "/auth"
-    assert not is_signed_in(thief) and not is_signed_in(ada)
+    bob, link = app.test_client(), warning(mailbox)
+    sign_up(bob, "bob@example.org", password="")
+    letters += 1
+    assert bob.post(link).location == "/auth"
+    assert not is_signed_in(thief) and not is_signed_in(ada) and is_signed_in(bob)
+    assert "You stay signed in here." in bob.get("/home").text
     assert len(mailbox.all()) == letters
 
 

@@ -24,7 +24,7 @@ def ask() -> Response:
 def delete() -> Response:
     row = current_user.row
     deletion.confirm(row, read("email"))
-    deletion.delete(row, visitor())
+    deletion.delete(row, visitor(), by_owner=True)
     guards.end_session()
     guards.bid_farewell("deleted")
     return go("/auth", "Account deleted.")

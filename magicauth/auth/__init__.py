@@ -2,8 +2,8 @@
 
 from flask import Blueprint
 
-from magicauth.auth import fresh, link, not_me, password, reset, sign_in, sign_out, sign_up, verify
+from magicauth.auth import fresh, link, not_me, password, reset, sign_in, sign_out, sign_up, strength, verify
 
 bp = Blueprint("auth", __name__)
-for step in (sign_in, verify, link, password, reset, fresh, not_me, sign_up, sign_out):
+for step in (sign_in, verify, link, password, strength, reset, fresh, not_me, sign_up, sign_out):
     bp.register_blueprint(step.bp)

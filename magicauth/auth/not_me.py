@@ -5,6 +5,7 @@ from flask import Blueprint, Response
 from magicauth import guards
 from magicauth.errors import N_, Denied
 from magicauth.flows import not_me
+from magicauth.guards import current_user
 from magicauth.reader import read, read_query
 from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
@@ -16,20 +17,26 @@ bp = Blueprint("not_me", __name__)
 def ask() -> Response:
     token = read("token") or read_query("token")
     try:
-        not_me.look_at(token)
+        challenge = not_me.look_at(token)
     except Denied as refusal:
         return link_gone(refusal, "/auth/reset")
-    return page("auth/not_me.html", token=token)
+    return page("auth/not_me.html", token=token, other_account=_other_account(challenge.user_id))
 
 
 @bp.post("/auth/not_me")
 @again(ask)
 def secure() -> Response:
-    pending = not_me.secure(read("token") or read_query("token"), visitor())
-    guards.end_session()
-    if pending is None:
+    user_id, pending = not_me.secure(read("token") or read_query("token"), visitor())
+    if _other_account(user_id):
+        guards.notify(N_("That account is signed out everywhere. You stay signed in here."))
+    else:
+        guards.end_session()
         guards.bid_farewell("secured")
+    if pending is None:
         return go("/auth", "All sessions ended.")
     guards.keep_pending(pending)
-    guards.notify(N_("Your account is signed out everywhere."))
     return go("/verify", "All sessions ended. Letter sent to your email!")
+
+
+def _other_account(user_id: str) -> str | None:
+    return current_user.email if current_user and current_user.id.replace("-", "") != user_id else None

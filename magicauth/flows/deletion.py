@@ -15,11 +15,11 @@ def confirm(user: User, typed_email: str) -> None:
         raise Invalid(errors={"email": [N_("Type the address of this account.")]})
 
 
-def delete(user: User, visitor: Visitor) -> None:
-    """Deletes the account and ends its sessions; a letter says so."""
+def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
+    """Deletes the account and ends its sessions; a letter says so, and whose doing it was."""
     user_id, email, language = user.id.hex, user.email, user.language or ""
     db.session.delete(user)
     audit.forget(user)
     audit.record(Action.DELETED, replace(visitor, ip="", browser=""), user)
     sessions.revoke_all(user_id)
-    mail.about_account("account_deleted", email, visitor, language)
+    mail.about_account("account_deleted", email, visitor, language, by_owner=by_owner)

@@ -16,8 +16,8 @@ def look_at(token: str) -> Challenge:
     return email_proof.look_at_link(token, ["not_me"])
 
 
-def secure(token: str, visitor: Visitor) -> Pending | None:
-    """Ends every session of the account and begins a reset. Raises Invalid or Denied.
+def secure(token: str, visitor: Visitor) -> tuple[str, Pending | None]:
+    """Ends every session of the account and begins a reset: (the account's id, the reset). Raises Invalid or Denied.
 
     Good whatever has happened to the account since the letter, but for its address: a letter for a new password must
     not go to whoever has moved the account to himself (that has its own way back).
@@ -30,6 +30,6 @@ def secure(token: str, visitor: Visitor) -> Pending | None:
     if not challenges.redeem(challenge):
         raise Denied(reason="answered meanwhile")
     if user.email != challenge.email or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
-        return None
+        return challenge.user_id, None
     # The thief may have spent the address's budget of letters, and this link works once.
-    return password.start_reset(user.email, visitor, counted=False)
+    return challenge.user_id, password.start_reset(user.email, visitor, counted=False)

@@ -79,26 +79,28 @@
     input.addEventListener("blur", () => { if (hint) hint.textContent = ""; });
   });
   all("[data-strength]", (hint) => {
-    const form = hint.closest("form");
-    const input = form.querySelector("[autocomplete='new-password']");
+    const { password, token, name } = hint.closest("form").elements;
     const advice = hint.textContent;
-    let timer, turn = 0;
-    const ask = async (mine) => {
-      const body = { password: input.value };
-      for (const name of ["email", "name"]) if (form.elements[name]?.value) body[name] = form.elements[name].value;
+    let timer, told;
+    const say = (words) => { if (hint.textContent !== words) hint.textContent = words; };
+    const ask = async () => {
+      const typed = told = password.value;
       const answer = await fetch(hint.dataset.strength, {
         method: "POST",
-        headers: { "Content-Type": "application/json", Accept: "application/json" },
-        body: JSON.stringify(body),
-      });
-      if (answer.ok && mine === turn) hint.textContent = (await answer.json()).message;
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ password: typed, token: token?.value, name: name?.value }),
+      }).then((response) => response.ok && response.json()).catch(() => null);
+      if (typed === password.value) say(answer ? answer.message : advice);
     };
-    input.addEventListener("input", () => {
+    password.addEventListener("input", () => {
       clearTimeout(timer);
-      turn += 1;
-      const length = [...input.value].length;
-      hint.textContent = !length ? advice : length < 8 ? hint.dataset.short : hint.dataset.strength ? hint.textContent : hint.dataset.long;
-      if (length >= 8 && hint.dataset.strength) timer = setTimeout(() => ask(turn).catch(() => {}), 300);
+      const length = [...password.value].length;
+      if (length >= 8) {
+        if (password.value !== told) timer = setTimeout(ask, 300);
+      } else {
+        told = null;
+        say(length ? hint.dataset.short : advice);
+      }
     });
   });
 

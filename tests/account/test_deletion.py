@@ -50,6 +50,17 @@ def test_the_account_is_gone_and_everybody_is_signed_out(app, ada, mailbox):
     assert app.test_cli_runner().invoke(args=["users", "show", EMAIL]).exit_code == 1
 
 
+def test_the_letter_says_who_deleted_it(app, ada, mailbox):
+    other = other_browser(ada)
+    sign_up(other, "bob@example.org")
+    ada.post("/account/delete", data={"email": EMAIL})
+    app.test_cli_runner().invoke(args=["users", "delete", "bob@example.org", "--yes"])
+    for said in (mailbox.last(EMAIL).text, mailbox.last(EMAIL).html):
+        assert "as you asked" in said and "administrator" not in said
+    for said in (mailbox.last("bob@example.org").text, mailbox.last("bob@example.org").html):
+        assert "An administrator of" in said and "as you asked" not in said
+
+
 def test_as_json(ada):
     answer = ada.post("/account/delete", json={"email": EMAIL})
     assert answer.get_json() == {"status": "SUCCESS", "message": "Account deleted.", "next": "/auth"}

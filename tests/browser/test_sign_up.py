@@ -1,9 +1,13 @@
 """Signing up, as a newcomer sees it."""
 
+from typing import Any
+
 import pytest
 from pages import EMAIL, PASSWORD, Letter
+from playwright.sync_api import Locator, expect
 
 from browser.windows import DESKTOP, EVERYBODY, NO_SCRIPT, PHONE, Site, Window
+from magicauth.languages import CODES
 
 pytestmark = pytest.mark.browser
 for_everybody = pytest.mark.parametrize("window", EVERYBODY, indirect=True, ids=str)
@@ -15,6 +19,13 @@ def ask_for_the_link(site: Site, window: Window) -> Letter:
     window.go("/").arrive("/auth").follow("Create an account").fill(Email=EMAIL).press("Email me a link")
     window.arrive("/users/magic_link/sent")
     return site.letter(EMAIL)
+
+
+def open_the_form(site: Site, window: Window) -> Locator:
+    """The form for the rest, its clock in the test's hand; returns what stands below the password."""
+    site.app.test_client().post("/users/magic_link", data={"email": EMAIL})
+    window.page.clock.install()
+    return window.go(site.letter(EMAIL).link).page.locator("#password-hint")
 
 
 @for_everybody
@@ -54,6 +65,69 @@ def test_a_weak_password_keeps_the_rest_and_the_summary_leads_to_its_field(site,
     window.page.locator("#error-summary a").click()
     window.page.wait_for_function("document.activeElement.id === 'password'")
     window.fill(Password=PASSWORD).press("Create account").arrive("/home")
+
+
+def test_a_password_is_told_how_strong_it_is_while_it_is_typed(site, window):
+    hint, asked = open_the_form(site, window), []
+    advice = hint.inner_text()
+    window.page.on("request", lambda request: asked.append(request.post_data_json["password"]))
+
+    def typing(text: str, words: str) -> None:
+        window.fill(Password=text)
+        window.page.clock.run_for(300)
+        expect(hint).to_have_text(words)
+
+    assert hint.get_attribute("role") == "status"
+    typing("short", "A little longer: at least 8 characters.")
+    typing("password1", "This password is too easy to guess. Longer, or with an unusual word, is better.")
+    typing("", advice)
+    window.field("Password").press_sequentially(PASSWORD)
+    typing(PASSWORD, "Very strong.")
+    # Nothing has changed when it comes to rest.
+    window.fill(Password=f"{PASSWORD}!")
+    typing(PASSWORD, "Very strong.")
+    assert asked == ["password1", PASSWORD]
+
+
+def test_what_cannot_be_asked_leaves_the_advice(site, window):
+    hint = open_the_form(site, window)
+    advice = hint.inner_text()
+    window.fill(Password="short")
+    window.context.set_offline(True)
+    window.fill(Password=PASSWORD)
+    window.page.clock.run_for(300)
+    expect(hint).to_have_text(advice)
+    window.context.set_offline(False)
+    window.faults.clear()  # What the network said.
+
+
+def test_however_much_there_is_to_say_of_a_password_nothing_moves(site, open_window):
+    window = open_window(PHONE)
+
+    def places() -> list[Any]:
+        found = []
+        for width in (320, 375):
+            window.page.set_viewport_size({"width": width, "height": 780})
+            found.append(window.page.locator("main .button").bounding_box())
+        return found
+
+    for language in CODES:
+        window.context.add_cookies([{"name": "magicauth-language", "value": language, "url": site.url}])
+        hint = open_the_form(site, window)
+        before = places()
+        for typed in ("short", "password1", "dragon lake", "12.03.1987 xi", PASSWORD):
+            said = hint.inner_text()
+            window.page.locator("#password").fill(typed)
+            window.page.clock.run_for(300)
+            expect(hint).not_to_have_text(said)
+            assert places() == before, hint.inner_text()
+
+
+def test_without_a_script_the_advice_stands_as_it_is(site, open_window):
+    window = open_window(NO_SCRIPT)
+    hint = open_the_form(site, window)
+    window.fill(Password="password1")
+    assert hint.inner_text().startswith("At least 8 characters.")
 
 
 def test_the_token_leaves_the_address_bar_and_reload_still_finds_the_page(site, window):

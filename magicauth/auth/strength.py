@@ -1,0 +1,37 @@
+"""`/auth/password/strength`: how strong a password would be, for the page where it is being typed. JSON only."""
+
+from flask import Blueprint, Response, abort, current_app, jsonify
+
+from magicauth import guards, passwords
+from magicauth.errors import NotFound, SignInRequired
+from magicauth.flows import password, sign_up
+from magicauth.guards import current_user
+from magicauth.languages import in_words
+from magicauth.reader import read
+
+bp = Blueprint("strength", __name__)
+
+
+@bp.post("/auth/password/strength")
+def tell() -> Response:
+    if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
+        abort(404)
+    about = (*_whose(), current_app.config["MAGICAUTH_SITE_NAME"])
+    score, words = passwords.strength(read("password"), about)
+    # In the reader's language, unlike other JSON: these words are to be shown, not compared.
+    return jsonify(status="SUCCESS", message=in_words(words), score=score)
+
+
+def _whose() -> tuple[str, str]:
+    """Whose address and name it must not be made of. Only those may ask who may choose a password now: to them it costs
+    no more than its form does, and a stranger would have us work for nothing. Raises Denied or SignInRequired."""
+    token = read("token")
+    if token:
+        return sign_up.invitation(token).email, read("name")
+    try:
+        user = password.whose_reset(guards.pending())
+    except NotFound:
+        if not current_user:
+            raise SignInRequired from None
+        return current_user.email, current_user.name
+    return user.canonical_email, user.name
