@@ -1,5 +1,6 @@
 """The stage: a real Redis and the apps of each test process, empty for each test; browsers that check every page."""
 
+import os
 import shutil
 import sqlite3
 import time
@@ -11,11 +12,12 @@ from typing import Any
 import dramatiq
 import pytest
 import redis as redis_client
+from argon2 import PasswordHasher
 from flask import Flask
 from jinja2.bccache import Bucket, BytecodeCache
 from pages import Browser, Letters
 
-from magicauth import create_app, embedded
+from magicauth import create_app, embedded, passwords
 from magicauth.extensions import db
 from magicauth.outbox import QUEUE
 
@@ -37,6 +39,19 @@ class Compiled(BytecodeCache):
 
 
 COMPILED = Compiled()
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for each core: while one waits for a letter, a browser or a server that is killed, the other works."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_hashes() -> Iterator[None]:
+    """What a hash costs, a fifth of the time of all tests, is for the processes that the tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", PasswordHasher(memory_cost=8, time_cost=1, parallelism=1))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,13 @@
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from argon2 import PasswordHasher
 from bs4 import BeautifulSoup
 from conftest import wait_for
 from instruments import change_user, later, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+
+from magicauth.models import User
 
 THIRTY_DAYS = 30 * 86_400
 
@@ -307,6 +310,16 @@ def test_signing_in_while_signed_in_starts_beside_the_session_and_replaces_it_wh
         assert not is_signed_in(replayed)
     # Eve's one session, and the one of her sign-up, which Ada's replaced, is gone as well.
     assert len(redis.keys("magicauth:session:*")) == 1
+
+
+def test_a_hash_of_other_days_is_made_anew_by_the_next_sign_in(app, client):
+    sign_up(client)
+    old = PasswordHasher(memory_cost=16, time_cost=2, parallelism=1).hash(PASSWORD)
+    change_user(app, password_hash=old)
+    assert sign_in(other_browser(client)).location == "/home"
+    with app.app_context():
+        assert User.by_email(EMAIL).password_hash != old
+    assert sign_in(other_browser(client)).location == "/home"
 
 
 def test_a_sign_in_that_is_given_up_leaves_the_session_as_it_was(client):
