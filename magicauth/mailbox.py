@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import functools
 import re
 import secrets
 import time
@@ -65,19 +66,23 @@ class Mailbox:
         if not re.fullmatch(r"[0-9]{20}-[0-9a-f]{8}", name):
             return None
         path = self._folder / f"{name}.eml"
-        if not path.is_file():
-            return None
-        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-        plain, html = message.get_body(("plain",)), message.get_body(("html",))
-        text = plain.get_content() if plain else ""
-        code = _CODE.search(text)
-        return Kept(
-            id=name,
-            to=str(message["To"]),
-            subject=str(message["Subject"]),
-            text=text,
-            html=html.get_content() if html else "",
-            links=list(dict.fromkeys(_LINK.findall(text))),
-            code="".join(code[1].split()) if code else "",
-            sent_at=datetime.fromtimestamp(int(name[:20]) / 1e9, UTC),
-        )
+        return _read(path) if path.is_file() else None
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _read(path: Path) -> Kept:
+    # A letter never changes, and takes milliseconds to read.
+    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    plain, html = message.get_body(("plain",)), message.get_body(("html",))
+    text = plain.get_content() if plain else ""
+    code = _CODE.search(text)
+    return Kept(
+        id=path.stem,
+        to=str(message["To"]),
+        subject=str(message["Subject"]),
+        text=text,
+        html=html.get_content() if html else "",
+        links=list(dict.fromkeys(_LINK.findall(text))),
+        code="".join(code[1].split()) if code else "",
+        sent_at=datetime.fromtimestamp(int(path.stem[:20]) / 1e9, UTC),
+    )
