@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from flask_babel import get_locale
-from jinja2 import pass_eval_context
-from jinja2.nodes import EvalContext
+from jinja2 import pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
@@ -50,19 +50,20 @@ def accepted(accept_language: str) -> str:
     return SOURCE
 
 
-@pass_eval_context
-def translate(context: EvalContext, message: str, **values: Any) -> str:
-    """A template's `_()`: the message in the reader's language, with `%(name)s` filled in.
+@pass_context
+def translate(context: Context, message: str, **values: Any) -> str:
+    """A template's `_()`: the message in the template's `lang`, with `%(name)s` filled in.
 
-    In Flask-Babel's place, whose call takes three times as long, a third of a page's time.
+    In Flask-Babel's place, which asks for the reader's language anew at each message: a third of a page's time.
     """
-    return _filled(context, in_words(message), values)
+    return _filled(context, _messages(context.get("lang")).gettext(message) if message else "", values)
 
 
-@pass_eval_context
-def translate_plural(context: EvalContext, singular: str, plural: str, number: int, **values: Any) -> str:
-    """A template's `ngettext()`: with the plural form that the reader's language has for `%(num)s`."""
-    return _filled(context, _messages().ngettext(singular, plural, number), {"num": number, **values})
+@pass_context
+def translate_plural(context: Context, singular: str, plural: str, number: int, **values: Any) -> str:
+    """A template's `ngettext()`: with the plural form that the language has for `%(num)s`."""
+    text = _messages(context.get("lang")).ngettext(singular, plural, number)
+    return _filled(context, text, {"num": number, **values})
 
 
 def in_words(message: str) -> str:
@@ -71,15 +72,17 @@ def in_words(message: str) -> str:
     return _messages().gettext(message) if message else ""
 
 
-def _filled(context: EvalContext, text: str, values: dict[str, Any]) -> str:
+def _filled(context: Context, text: str, values: dict[str, Any]) -> str:
     # Messages are ours; what is filled in is not.
-    text = Markup(text) if context.autoescape else text  # noqa: S704
+    text = Markup(text) if context.eval_ctx.autoescape else text  # noqa: S704
     return text % values if values or "%" in text else text
 
 
-def _messages() -> gettext.NullTranslations:
-    locale = get_locale()
-    return _catalogue(locale.language if locale else SOURCE)
+def _messages(language: str | None = None) -> gettext.NullTranslations:
+    if language is None:
+        locale = get_locale()
+        language = locale.language if locale else SOURCE
+    return _catalogue(language)
 
 
 @functools.cache

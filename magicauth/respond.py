@@ -11,9 +11,11 @@ import sqlalchemy.exc
 import sqlalchemy.orm.exc
 from flask import Flask, Response, current_app, g, jsonify, redirect, render_template, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
 from magicauth.errors import N_, Denied, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
+from magicauth.extensions import db
 from magicauth.reader import wants_json
 
 View = Callable[..., Any]
@@ -43,12 +45,17 @@ def init_app(app: Flask) -> None:
     for error in AWAY:
         app.register_error_handler(error, _away)
     app.register_error_handler(Exception, _mistake)
+    app.teardown_appcontext(_let_go_of_the_database)
 
 
 def page(template: str, status: int = 200, json: dict[str, Any] | None = None, **context: Any) -> Response:
     """A page, or JSON with what `json` holds of it. A refusal under way shows on the page and sets its status."""
     if wants_json():
         return _json(status, N_("OK"), json or {})
+    # A proxy looks for what it stands for at each of its attributes.
+    context = {
+        name: value._get_current_object() if isinstance(value, LocalProxy) else value for name, value in context.items()
+    }
     response = current_app.make_response(render_template(template, **context))
     response.status_code = g.refusal.status if "refusal" in g else status
     return response
@@ -146,6 +153,15 @@ def _http_error(error: HTTPException) -> Any:
 
 def _away(error: Exception) -> Response:
     return refused(Unavailable(reason=f"{type(error).__module__}.{type(error).__name__}"))
+
+
+def _let_go_of_the_database(_: BaseException | None) -> None:
+    # By now the answer stands, and what it says is committed: a database that has died since must not make it a 500.
+    # Flask-SQLAlchemy, which comes after this, would let it.
+    try:
+        db.session.remove()
+    except sqlalchemy.exc.SQLAlchemyError:
+        db.session.registry.clear()
 
 
 def _mistake(error: Exception) -> Response:

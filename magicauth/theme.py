@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from babel.dates import get_datetime_format
+from babel import Locale
+from babel.dates import format_date, format_time, get_datetime_format
 from flask import Blueprint, Flask, Response, current_app, g, request
-from flask_babel import Babel, format_date, format_time, format_timedelta, get_locale
+from flask_babel import Babel, format_timedelta, get_locale
 
 from magicauth import audit, guards
 from magicauth.errors import N_
@@ -118,13 +119,28 @@ def _asset(name: str) -> str:
 
 
 def _shown(moment: datetime) -> str:
-    """Day and time as the language writes them, without the seconds that its own pattern has."""
-    pattern = str(get_datetime_format("medium", locale=get_locale())).replace("'", "")
-    return pattern.format(_clock(moment), format_date(moment.astimezone(UTC), "medium", rebase=False))
+    return _day_and_time(_minute(moment), get_locale())
 
 
 def _clock(moment: datetime) -> str:
-    return f"{format_time(moment.astimezone(UTC), 'short', rebase=False)} UTC"
+    return _time(_minute(moment), get_locale())
+
+
+def _minute(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(second=0, microsecond=0)
+
+
+# Moments recur, on a page and from page to page, and take longer to write than the rest of a line.
+@functools.lru_cache(maxsize=1024)
+def _day_and_time(moment: datetime, locale: Locale | None) -> str:
+    """As the language writes them, without the seconds that its own pattern has."""
+    pattern = str(get_datetime_format("medium", locale=locale)).replace("'", "")
+    return pattern.format(_time(moment, locale), format_date(moment, "medium", locale=locale))
+
+
+@functools.lru_cache(maxsize=1024)
+def _time(moment: datetime, locale: Locale | None) -> str:
+    return f"{format_time(moment, 'short', locale=locale)} UTC"
 
 
 def _ago(moment: datetime) -> str:
