@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import re
 import shutil
+import socket
+import struct
 import sys
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -24,6 +26,8 @@ from gunicorn.workers.gthread import ThreadWorker
 _voice = multiprocessing.get_context("fork").Lock()
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its files there without a name
 _METRICS = "magicauth-metrics-"
+# Seconds that a client may pause in the middle of a request.
+_SILENCE_MOST = 5
 _QUERY = re.compile(r"\?[^\s'\"]*")
 
 
@@ -91,6 +95,10 @@ class Worker(ThreadWorker):
 
 
 def post_worker_init(worker: Any) -> None:
+    for listener in worker.sockets:
+        # Connections inherit it. A thread reads a request without any other bound: as many silent clients as there are
+        # threads would stop the server.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _SILENCE_MOST, 0))
     # After the fork: threads do not survive one.
     app = worker.wsgi
     if app.config["MAGICAUTH_MAIL_WORKER"] == "embedded":

@@ -18,6 +18,8 @@ Purpose = Literal["sign_in", "sign_up", "reset", "change_email", "fresh", "undo_
 
 # Seconds that a letter of warning, and the way back from a changed address, are good.
 WARNING_TTL = 72 * 3600
+# Longer than asking for its letter again and again keeps the challenge of a change of address open.
+CHANGE_LIFE_MOST = 24 * 3600
 # Addresses that may be typed at one link in a browser that did not ask for it.
 ADDRESS_ATTEMPTS = 5
 
@@ -184,12 +186,29 @@ def remember_warning(challenge: Challenge) -> None:
     pipeline.execute()
 
 
+def remember_change(challenge: Challenge, user_id: str) -> None:
+    """Notes the change of address that a user has under way, for `void_change`; one at a time: an earlier one ends."""
+    void_change(user_id)
+    redis().set(_change_key(user_id), challenge.id, ex=CHANGE_LIFE_MOST)
+
+
+def void_change(user_id: str) -> None:
+    """Ends the change of address that a user has under way, if there is one."""
+    challenge_id = redis().getdel(_change_key(user_id))
+    if challenge_id:
+        redis().delete(_key(challenge_id.decode()))
+
+
 def void_warnings(user_id: str, since: float) -> None:
     """Ends the links of the warnings and ways back that have gone to a user after `since` (seconds since 1970)."""
     pipeline = redis().pipeline(transaction=False)
     for challenge_id in redis().zrangebyscore(_warnings_key(user_id), f"({since}", "+inf"):
         pipeline.delete(_key(challenge_id.decode()))
     pipeline.execute()
+
+
+def _change_key(user_id: str) -> str:
+    return f"magicauth:change-of:{user_id}"
 
 
 def _warnings_key(user_id: str) -> str:

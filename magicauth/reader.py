@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from flask import Flask, g, request
+from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser
 
 from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
@@ -17,7 +18,8 @@ _URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-d
 
 def init_app(app: Flask) -> None:
     """Reads every body once, before any view: what cannot be read is refused the same way everywhere."""
-    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
+    # One more than may come: Werkzeug cuts what comes without a length to this size, and says nothing.
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES + 1
     app.config["MAX_FORM_MEMORY_SIZE"] = BODY_BYTES
     app.config["MAX_FORM_PARTS"] = _PARTS_MOST
     app.before_request(read_body)
@@ -31,10 +33,10 @@ def read_body() -> None:
     if (request.content_length or 0) > BODY_BYTES:
         raise TooLarge
     if is_json():
-        g.fields = _json_fields(request.get_data(cache=False))
+        g.fields = _json_fields(_body())
     elif request.mimetype in (_URLENCODED, _MULTIPART):
-        g.fields = _form_fields(request.get_data())
-    elif request.get_data(cache=False):
+        g.fields = _form_fields(_body())
+    elif _body():
         raise UnsupportedMediaType
 
 
@@ -98,6 +100,23 @@ def wants_json() -> bool:
         return False
     # `application/json, */*`, as many programs send it, takes HTML too, but has not asked for it.
     return quality > html or (quality == html and "text/html" not in named)
+
+
+def _body() -> bytes:
+    """The whole body, which stays readable for views that a site builder adds."""
+    try:
+        body = request.get_data()
+    except HTTPException:
+        raise
+    except Exception:
+        # Each server has exceptions of its own for chunks that it cannot read.
+        raise Invalid(reason="unreadable body") from None
+    if len(body) > BODY_BYTES:
+        raise TooLarge
+    if len(body) < (request.content_length or 0):
+        # The connection broke; what a form lost with its end may be what it meant.
+        raise Invalid(reason="the body is shorter than announced")
+    return body
 
 
 def _form_fields(body: bytes) -> dict[str, str]:

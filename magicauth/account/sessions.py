@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from magicauth import audit, guards, sessions
+from magicauth import audit, challenges, guards, sessions
 from magicauth.errors import N_, NotFound
 from magicauth.flows import security
 from magicauth.guards import current_user, login_required
@@ -35,6 +35,8 @@ def end() -> Response:
     row = current_user.row
     if not sessions.revoke(row.id.hex, read("session")):
         raise NotFound(N_("Session not found."))
+    # An intruder who is shown out must not take the account along by an address that he typed before.
+    challenges.void_change(row.id.hex)
     audit.record(Action.SESSION_ENDED, visitor(), row)
     guards.notify(N_("That session is ended."))
     return go("/account/sessions", "Session ended.")

@@ -68,7 +68,9 @@ def masked(email: str) -> str:
 
 def _ask(user: User, email: str, to: str, visitor: Visitor) -> Challenge:
     taken = User.by_email(email) is not None
-    return email_proof.ask("change_email", email, to, None if taken else user, visitor)
+    challenge = email_proof.ask("change_email", email, to, None if taken else user, visitor)
+    challenges.remember_change(challenge, user.id.hex)
+    return challenge
 
 
 def _end_everything(action: Action, user: User, visitor: Visitor, this: Session | None) -> None:

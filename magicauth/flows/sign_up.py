@@ -81,7 +81,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
 def clean_profile(name: str, phone: str) -> tuple[str, str, dict[str, list[str]]]:
     """Name and phone without surrounding space, and what is wrong with them by field."""
     name, phone, errors = unicodedata.normalize("NFC", name.strip()), phone.strip(), {}
-    if not name:
+    if not any(_visible(character) for character in name):
         errors["name"] = [N_("Name required.")]
     elif len(name) > NAME_LENGTH:
         errors["name"] = [N_("Use at most 100 characters.")]
@@ -105,6 +105,11 @@ def _hash(password: str) -> str | None:
     return (
         passwords.hash_password(password) if password and current_app.config["MAGICAUTH_PASSWORDS"] != "off" else None
     )
+
+
+def _visible(character: str) -> bool:
+    # The five are blank in every font, though Unicode calls them letters or symbols.
+    return unicodedata.category(character)[0] not in "CZ" and character not in "\u115f\u1160\u2800\u3164\uffa0"
 
 
 def _printable(text: str) -> bool:

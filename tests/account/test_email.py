@@ -315,6 +315,27 @@ def test_the_code_for_a_sign_in_is_no_proof_of_a_new_address(ada, mailbox):
     assert address(ada) == EMAIL
 
 
+def test_a_change_that_an_intruder_began_ends_with_the_session_that_he_is_shown_out_of(ada, mailbox):
+    intruder = other_browser(ada)
+    sign_in(intruder)
+    intruder.post("/account/email", data={"email": "thief@example.org"})
+    link = mailbox.last("thief@example.org")
+    sessions = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    handle = next(session["session"] for session in sessions if not session["current"])
+    assert ada.post("/account/sessions/end", json={"session": handle}).status_code == 200
+    answer = other_browser(ada).post("/auth/link", json={"token": link.token, "email": "thief@example.org"})
+    assert answer.status_code == 403
+    assert ada.get("/home", headers=JSON).get_json()["user"]["email"] == EMAIL
+
+
+def test_a_second_change_takes_the_place_of_the_first(ada, mailbox):
+    ada.post("/account/email", data={"email": "first@example.org"})
+    first = mailbox.last("first@example.org")
+    ada.post("/account/email", data={"email": "second@example.org"})
+    assert ada.post("/auth/link", json={"token": first.token, "email": "first@example.org"}).status_code == 403
+    assert ada.post("/verify", data={"OTP": mailbox.last("second@example.org").code}).location == "/account"
+
+
 # --- taking it back --------------------------------------------------------------------------------------------------
 
 

@@ -128,3 +128,9 @@ def test_another_browser_shows_the_new_name_within_a_minute(ada, redis):
     with later(redis, 61):
         assert phone.get("/home", headers=JSON).get_json()["user"]["name"] == "Ada King"
         assert is_signed_in(ada)
+
+
+@pytest.mark.parametrize("name", ["\u200b", "\u200d\u2060", "\u00ad", "\u2800", "\u3164"])
+def test_a_name_that_nobody_can_see_is_no_name(ada, name):
+    answer = ada.post("/account", json={"name": name})
+    assert (answer.status_code, answer.get_json()["errors"]["name"]) == (400, ["Name required."])

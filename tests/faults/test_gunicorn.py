@@ -1,5 +1,6 @@
 """gunicorn with two workers in production mode, on real Redis, PostgreSQL and SMTP: its day, its end, its crashes."""
 
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.faults
 
 # Of the 30 that gunicorn gives its workers before it kills them.
 SECONDS_TO_END = 20
+# Less than any load balancer has.
+PATIENCE_WITH_SILENCE = 15
 LETTERS = 60
 QUEUE = "{magicauth-mail}:letters"
 
@@ -163,6 +166,25 @@ def test_kill_9_of_everything_sends_every_queued_letter_once(gunicorn, browser, 
     wait_for(lambda: not queued(redis_server), PATIENCE)
     assert Counter(message["To"] for message in mail_server.messages) == dict.fromkeys(addresses, 1)
     assert len({message["Message-ID"] for message in mail_server.messages}) == LETTERS
+
+
+def test_clients_that_fall_silent_in_the_middle_of_a_request_do_not_stop_the_server(redis_server, tmp_path):
+    settings = SETTINGS | {"REDIS_URL": redis_server.url, "DATABASE_URL": f"sqlite:///{tmp_path / 'none.sqlite3'}"}
+    server = Gunicorn(tmp_path, settings | {"WEB_CONCURRENCY": 1, "GUNICORN_THREADS": 2})
+    host = httpx.URL(server.url).netloc.decode()
+    half = [
+        f"GET /auth HTTP/1.1\r\nHost: {host}\r\n",
+        f"POST /auth HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n{{",
+    ]
+    try:
+        server.start()
+        with contextlib.ExitStack() as open_ones:
+            for request in half:
+                silent = socket.create_connection(("127.0.0.1", httpx.URL(server.url).port))
+                open_ones.enter_context(silent).sendall(request.encode())
+            assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE_WITH_SILENCE).status_code == 200
+    finally:
+        server.close()
 
 
 def queued(server: Redis) -> int:

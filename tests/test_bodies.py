@@ -1,0 +1,80 @@
+"""Bodies that do not end as they said: chunks that cannot be read, too many of them, a connection that broke."""
+
+import io
+from typing import Any
+
+import pytest
+from flask import request
+from gunicorn.http.body import Body, ChunkedReader
+from gunicorn.http.unreader import IterUnreader
+from pages import JSON
+from werkzeug.test import TestResponse
+
+FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
+LIMIT = 64 * 1024
+UNREADABLE = {
+    "no number": b"zz\r\n{}\r\n0\r\n\r\n",
+    "negative": b"-5\r\nhello\r\n0\r\n\r\n",
+    "longer than it says": b"5\r\nhelloXX0\r\n\r\n",
+    "empty": b"\r\n\r\n",
+}
+
+
+def as_gunicorn_hands_it_over(client: Any, stream: Any, content_type: str, **environ: str) -> TestResponse:
+    """Posts a body as gunicorn passes on every body: it alone knows where it ends."""
+    overrides = {"wsgi.input": stream, "wsgi.input_terminated": True, **environ}
+    return client.post("/auth", content_type=content_type, headers=JSON, environ_overrides=overrides)
+
+
+def in_chunks(client: Any, body: bytes, content_type: str) -> TestResponse:
+    """Posts what gunicorn makes of this chunked body."""
+    stream = Body(ChunkedReader(None, IterUnreader(iter([body]))))
+    return as_gunicorn_hands_it_over(client, stream, content_type, HTTP_TRANSFER_ENCODING="chunked", CONTENT_LENGTH="")
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", FORM, MULTIPART])
+def test_a_chunked_body_over_64_kib_is_refused_and_not_cut_to_size(client, content_type):
+    # Cut to size, a form would be acted on without its last fields.
+    too_big = chunk(b"email=ada@example.org&x=") + chunk(b"x" * LIMIT) + chunk(b"")
+    assert in_chunks(client, too_big, content_type).status_code == 413
+
+
+def test_a_chunked_body_of_64_kib_is_read(client):
+    start = b"email=ada@example.org&x="
+    fits = chunk(start) + chunk(b"x" * (LIMIT - len(start))) + chunk(b"")
+    assert in_chunks(client, fits, FORM).status_code == 200
+
+
+@pytest.mark.parametrize("content_type", ["application/json", FORM, MULTIPART])
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_chunks_that_cannot_be_read_are_a_bad_request_and_no_error_of_ours(client, caplog, body, content_type):
+    assert in_chunks(client, body, content_type).status_code == 400
+    assert "unhandled error" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [(FORM, b"email=ada@example.or"), ("application/json", b'{"email": "ada@example.org"}')],
+    ids=["form", "json"],
+)
+def test_a_body_that_broke_off_is_not_acted_on(client, mailbox, content_type, body):
+    promised = str(len(body) + 1)
+    answer = as_gunicorn_hands_it_over(client, io.BytesIO(body), content_type, CONTENT_LENGTH=promised)
+    assert answer.status_code == 400
+    assert mailbox.all() == []
+
+
+def test_a_view_of_a_site_builder_can_read_the_body_too(make_new_app):
+    app = make_new_app()
+
+    @app.post("/reports")
+    def report():
+        return {"form": request.form, "json": request.get_json(silent=True)}
+
+    client = app.test_client()
+    assert client.post("/reports", data={"title": "May"}).get_json() == {"form": {"title": "May"}, "json": None}
+    assert client.post("/reports", json={"title": "May"}).get_json() == {"form": {}, "json": {"title": "May"}}
