@@ -14,7 +14,7 @@ from flask_babel import Babel
 from flask_session import Session
 
 import magicauth as magicauth_package
-from magicauth import create_app
+from magicauth import create_app, sessions
 from magicauth.crypto import digest
 from magicauth.guards import CurrentUser
 
@@ -33,7 +33,7 @@ def bare() -> Flask:
     @app.get("/home")
     def home() -> str:
         stored = client.get("magicauth:session:" + digest(request.cookies["magicauth"]))
-        return render_template("account/home.html", user=CurrentUser(msgspec.msgpack.decode(stored)))
+        return render_template("account/home.html", user=CurrentUser(sessions.decode(stored)))
 
     @app.get("/auth")
     def auth() -> str:

@@ -1,32 +1,20 @@
-"""The machines under magicauth: database, SMTP, and the Redis client for any REDIS_URL."""
+"""The machines under magicauth: database, SMTP and Redis."""
 
-import hashlib
 import smtplib
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import flask_mail
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import NoScriptError
-from redis.retry import Retry
-from redis.sentinel import Sentinel
 from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase
 
-from magicauth import embedded
+from magicauth import embedded, engines
 from magicauth.crypto import Keyring
 
-CONNECT_TIMEOUT = 0.25
-COMMAND_TIMEOUT = 1.0
-# Each thread of the server holds one; redis-py's own bound of 100 answered a burst of more with 503.
-REDIS_CONNECTIONS = 1000
 SMTP_TIMEOUT = 10.0
 DATABASE_CONNECT_TIMEOUT = 2
 DATABASE_STATEMENT_TIMEOUT_MS = 5000
@@ -58,7 +46,7 @@ def init_app(app: Flask) -> None:
 
 
 def redis() -> Any:
-    """The Redis client of the current app: a `Redis` or a `RedisCluster`, which share their methods."""
+    """The Redis client of the current app."""
     return current_app.extensions["magicauth-redis"]
 
 
@@ -68,19 +56,12 @@ def keyring() -> Keyring:
     return keys
 
 
-class Script:
-    """A Lua script, run by its hash; a server that lost it (SCRIPT FLUSH, a failover) is sent the text again."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+class Script(engines.Script):
+    """A Lua script for the current app's Redis."""
 
     def __call__(self, keys: Sequence[str], *arguments: Any) -> Any:
-        """Runs it on the current app's Redis."""
-        try:
-            return redis().evalsha(self.hash, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return redis().eval(self.text, len(keys), *keys, *arguments)
+        """Runs it. Raises RedisError."""
+        return self.run(redis(), keys, *arguments)
 
 
 class MailConnection(flask_mail.Connection):
@@ -131,49 +112,12 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 
 def _redis_client(app: Flask) -> Any:
-    url = app.config["REDIS_URL"]
-    if url is None:
+    if app.config["REDIS_URL"] is None:
         try:
-            url = app.config["REDIS_URL"] = embedded.url(Path(app.instance_path))
+            app.config["REDIS_URL"] = embedded.url(Path(app.instance_path))
         except embedded.Unavailable as reason:
             return _stand_in(app, reason)
-    parts = urlsplit(url)
-    options: dict[str, Any] = {
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_timeout": COMMAND_TIMEOUT,
-        "max_connections": REDIS_CONNECTIONS,
-        # A pool already replaces the connections it finds dead. A retry beyond that would run a script twice that
-        # timed out after it had run, and hold a request for seconds.
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-    }
-    if parts.scheme.startswith("rediss"):
-        options["ssl"] = True
-        # Where the CA and client certificates lie: ?ssl_ca_certs=/path&ssl_certfile=…
-        options |= {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
-    if parts.password:
-        options["password"] = unquote(parts.password)
-    if parts.username:
-        options["username"] = unquote(parts.username)
-    if parts.scheme.endswith("+sentinel"):
-        name, _, number = parts.path.lstrip("/").partition("/")
-        sentinel_options = {key: value for key, value in options.items() if key not in ("password", "username")}
-        sentinel = Sentinel(_hosts(parts.netloc, 26_379), sentinel_kwargs=sentinel_options, **options)
-        return sentinel.master_for(name, db=int(number or 0))
-    if parts.scheme.endswith("+cluster"):
-        nodes = [ClusterNode(host, port) for host, port in _hosts(parts.netloc, 6379)]
-        return RedisCluster(startup_nodes=nodes, cluster_error_retry_attempts=1, **options)
-    for name in ("ssl", "password", "username"):
-        options.pop(name, None)
-    return Redis.from_url(url, **options)
-
-
-def _hosts(netloc: str, default_port: int) -> list[tuple[str, int]]:
-    hosts = []
-    for word in netloc.rpartition("@")[2].split(","):
-        parts = urlsplit(f"//{word}")
-        hosts.append((parts.hostname or "localhost", parts.port or default_port))
-    return hosts
+    return engines.connect(app.config["REDIS_URL"])
 
 
 def _stand_in(app: Flask, reason: Exception) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 import dramatiq
 import flask_mail
+import redis.exceptions as redis_errors
 from dramatiq.brokers import redis as dramatiq_redis
 from dramatiq.middleware import AgeLimit, Retries
 from flask import Flask, current_app
@@ -32,6 +33,9 @@ OLD_AFTER = 60
 
 _WORKER_THREADS = 2
 _POLL_MS = 250
+_REDIS_IS_AWAY = (redis_errors.RedisError, redis_errors.RedisClusterException)
+# Seconds between two questions of a worker whether Redis is back.
+_WHILE_AWAY = 1.0
 # A worker that was silent for this long is dead, and its letters are handed out again.
 _HEARTBEAT_MS = 10_000
 _DEAD_LETTER_MS = 3 * LETTER_LIFE * 1000
@@ -91,6 +95,47 @@ class _Broker(dramatiq_redis.RedisBroker):
             raise RuntimeError("dramatiq's Redis script is not the one this was written for")
         self.scripts["dispatch"] = self.client.register_script(script.replace(self._KEYS, self._TWO_LISTS))
 
+    @property
+    def consumer_class(self) -> type[dramatiq.Consumer]:
+        """What dramatiq takes letters from the queue with."""
+        return _Consumer
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        """For the worker, which puts a letter back for later: dramatiq drops it if that fails. Waits for Redis."""
+        while True:
+            try:
+                return self.enqueue_once(message, delay=delay)
+            except redis_errors.ConnectionError:
+                time.sleep(_WHILE_AWAY)
+
+    def enqueue_once(self, message: Any, *, delay: int | None = None) -> Any:
+        """For a request. Raises RedisError."""
+        return super().enqueue(message, delay=delay)
+
+    def _dispatch(self, command: str) -> Callable[..., Any]:
+        dispatch = super()._dispatch(command)  # type: ignore[no-untyped-call]
+
+        def send(*arguments: Any) -> Any:
+            # The one error that dramatiq waits out. One that hangs or is no master any more is away as well.
+            try:
+                return dispatch(*arguments)
+            except _REDIS_IS_AWAY as error:
+                raise redis_errors.ConnectionError(str(error)) from error
+
+        return send
+
+
+class _Consumer(dramatiq_redis._RedisConsumer):
+    """Waits for a Redis that is away, where dramatiq's is made anew and forgets the letters that it holds for later."""
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()  # type: ignore[no-untyped-call]
+        except dramatiq.ConnectionClosed as error:
+            log.warning("letters wait, Redis is away: %s", error)
+            time.sleep(_WHILE_AWAY)
+            return None
+
 
 Write = Callable[[Job, Challenge | None], flask_mail.Message | None]
 Deliver = Callable[[flask_mail.Message], None]
@@ -124,7 +169,7 @@ class Outbox:
 
     def put(self, job: Job, life: int = LETTER_LIFE) -> None:
         """Queues a letter that is worth sending for `life` seconds. Raises RedisError."""
-        self.actor.send_with_options(args=(vars(job),), max_age=life * 1000)
+        self.broker.enqueue_once(self.actor.message_with_options(args=(vars(job),), max_age=life * 1000))
 
     @property
     def has_worker(self) -> bool:
@@ -148,7 +193,13 @@ class Outbox:
                 self._worker = None
 
     def _send(self, stored: dict[str, Any]) -> None:
-        job = Job(**stored)
+        try:
+            self._send_now(Job(**stored))
+        except _REDIS_IS_AWAY:
+            # To be tried again; dramatiq would call it a mistake of ours.
+            raise _NotSent(final=False) from None
+
+    def _send_now(self, job: Job) -> None:
         with self.app.app_context():
             challenge = challenges.get(job.challenge_id) if job.challenge_id else None
             if job.challenge_id and challenge is None:

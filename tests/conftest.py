@@ -141,6 +141,8 @@ def send_letters() -> Iterator[Callable[[Flask], Flask]]:
     yield send
     for worker in workers:
         worker.stop()
+        # What the worker added: the next test's would be one more.
+        del worker.broker.middleware[-1]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Real servers: Redis, PostgreSQL, a mail server and gunicorn, each on a socket of its own and gone with its test."""
 
+import asyncio
 import contextlib
 import email
 import email.policy
@@ -12,11 +13,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import pytest
 import redis as redis_client
@@ -102,6 +106,42 @@ class Redis:
         self.client = redis_client.Redis.from_url(self.url)
 
     def start(self) -> None:
+        self._begin()
+        wait_for(self._answers, PATIENCE)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """Inside the block it takes connections and commands, and answers none."""
+        with stopped([self._process.pid]):
+            yield
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """Starts it; inside the block it is still reading its file."""
+        slowly = {"key-load-delay": "20000", "loading-process-events-interval-bytes": "1024"}
+        self._begin(**slowly)
+        wait_for(self._loads, PATIENCE)
+        yield
+        assert self._loads()
+        self.client.config_set("key-load-delay", "0")
+        wait_for(self._answers, PATIENCE)
+
+    @contextlib.contextmanager
+    def on_a_full_disk(self) -> Iterator[None]:
+        """Inside the block its file grows no more."""
+        file = max(self._folder.glob("appendonlydir/*.aof"), key=lambda file: file.stat().st_mtime)
+        with no_file_grows_over(self._process.pid, file.stat().st_size):
+            yield
+
+    def rewrite_file(self) -> None:
+        """Has it write its file anew, as it does by itself when much was appended."""
+        self.client.bgrewriteaof()
+        wait_for(lambda: not self.client.info("persistence")["aof_rewrite_in_progress"], PATIENCE)
+
+    def _begin(self, **more: str) -> None:
         options = {
             "port": "0",
             "unixsocket": str(self._socket),
@@ -109,17 +149,25 @@ class Redis:
             "save": "",
             "appendonly": "yes",
             "maxmemory-policy": "noeviction",
+            **more,
         }
         command = [redis_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
-        self._process = Process(command, self._folder / "redis.log", cwd=self._folder)
-        wait_for(self._answers, PATIENCE)
-
-    def kill(self) -> None:
-        self._process.kill()
+        # Where no file may grow it is to see an error, and not to be killed: Python ignores that signal.
+        log = self._folder / "redis.log"
+        self._process = Process(command, log, cwd=self._folder, restore_signals=False)
 
     def _answers(self) -> bool:
         with contextlib.suppress(redis_client.RedisError):
             return bool(self.client.ping())
+        return False
+
+    def _loads(self) -> bool:
+        try:
+            self.client.ping()
+        except redis_client.BusyLoadingError:
+            return True
+        except redis_client.ConnectionError:
+            return False
         return False
 
 
@@ -145,7 +193,7 @@ class Postgres:
         command = [self._bin / "postgres", "-D", self._data, "-k", self._folder, "-h", "", "-F"]
         log = self._folder / "postgres.log"
         self._process = Process([str(part) for part in command], log, cwd=self._folder, **self._as)
-        wait_for(self._answers, PATIENCE)
+        wait_for(self.answers, PATIENCE)
 
     def make_database(self, name: str, template: str = "template1") -> str:
         """The URL of a new database, a copy of `template`."""
@@ -156,10 +204,20 @@ class Postgres:
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://postgres@/{name}?host={self._folder}"
 
+    def connect(self, name: str) -> psycopg.Connection[Any]:
+        """A connection of an operator, where every statement counts at once."""
+        return psycopg.connect(self._address(name), autocommit=True)
+
     def rows(self, name: str, query: str) -> list[Any]:
         """What a query answers in that database."""
-        with psycopg.connect(self._address(name)) as connection:
+        with self.connect(name) as connection:
             return connection.execute(query).fetchall()
+
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """Inside the block it takes connections and statements, and answers none."""
+        with stopped([self._process.pid, *(child.pid for child in psutil.Process(self._process.pid).children())]):
+            yield
 
     def stop(self) -> None:
         """Ends it with the processes it started, which are in groups of their own."""
@@ -169,7 +227,8 @@ class Postgres:
     def _address(self, name: str) -> str:
         return f"host={self._folder} user=postgres dbname={name}"
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it takes connections."""
         with contextlib.suppress(psycopg.OperationalError):
             psycopg.connect(self._address("postgres")).close()
             return True
@@ -177,13 +236,21 @@ class Postgres:
 
 
 class MailServer:
-    """Takes letters and keeps them, once it is opened; until then it refuses connections at its port."""
+    """Takes letters and keeps them, once it is opened; until then it refuses connections at its port.
+
+    `answer` is what it says to a letter, `answering` whether it says anything yet. Letters that it was `offered`, and
+    `messages` that it took.
+    """
 
     def __init__(self) -> None:
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
+        self.offered: list[Any] = []
         self.messages: list[Any] = []
+        self.answer = "250 OK"
+        self.answering = threading.Event()
+        self.answering.set()
         self._controller: Controller | None = None
 
     def open(self) -> None:
@@ -196,8 +263,12 @@ class MailServer:
         self._socket.close()
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        self.messages.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
-        return "250 OK"
+        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        self.offered.append(message)
+        await asyncio.to_thread(self.answering.wait)
+        if self.answer.startswith("250"):
+            self.messages.append(message)
+        return self.answer
 
     def letter(self, to: str, number: int = 1) -> Letter:
         """Waits for the `number`-th letter to that address."""
@@ -216,6 +287,30 @@ class MailServer:
             code=code[0].replace(" ", "") if code else "",
             sent_at=str(message["Date"]),
         )
+
+
+@contextlib.contextmanager
+def no_file_grows_over(pid: int, size: int) -> Iterator[None]:
+    """What a process meets on a disk that is full."""
+    process = psutil.Process(pid)
+    before = process.rlimit(psutil.RLIMIT_FSIZE)
+    process.rlimit(psutil.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        process.rlimit(psutil.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def stopped(processes: list[int]) -> Iterator[None]:
+    """Inside the block these processes do nothing, and hold what they have open."""
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
 
 
 class _Controller(Controller):
@@ -269,6 +364,35 @@ class Gunicorn:
         return False
 
 
+@dataclass(frozen=True)
+class Site:
+    """gunicorn with one worker, on a Redis of its own; its mail server refuses until it is opened."""
+
+    gunicorn: Gunicorn
+    redis: Redis
+    mail_server: MailServer
+
+
+@contextlib.contextmanager
+def site(folder: Path, database_url: str, **settings: str) -> Iterator[Site]:
+    """A site that the tests of a module share: each mends what it breaks, and none may make it stumble."""
+    mail_server = MailServer()
+    with folder_for_sockets() as sockets:
+        redis = Redis(sockets)
+        redis.start()
+        own = {"REDIS_URL": redis.url, "DATABASE_URL": database_url, "MAIL_PORT": str(mail_server.port)}
+        gunicorn = Gunicorn(folder, SETTINGS | {"WEB_CONCURRENCY": "1"} | own | settings)
+        try:
+            gunicorn.start()
+            yield Site(gunicorn, redis, mail_server)
+            assert "unhandled error" not in gunicorn.process.output
+            assert '"status": 500' not in gunicorn.process.output
+        finally:
+            gunicorn.close()
+            mail_server.close()
+            redis.kill()
+
+
 def run_flask(*arguments: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Runs `flask …` as an operator does in production, where no `.flaskenv` is read."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", *arguments]
@@ -289,9 +413,9 @@ def sign_up(browser: httpx.Client, mail_server: MailServer, email: str = EMAIL) 
     assert (answer.status_code, answer.headers["Location"]) == (303, "/home"), answer.text
 
 
-def ask_to_sign_in(browser: httpx.Client) -> None:
+def ask_to_sign_in(browser: httpx.Client, email: str = EMAIL) -> None:
     """Asks for a code, with the right password; the browser waits at `/verify`."""
-    answer = browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    answer = browser.post("/auth", data={"email": email, "password": PASSWORD})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/verify"), answer.text
 
 

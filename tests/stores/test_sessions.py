@@ -75,7 +75,7 @@ def ada(client, gate):
 def stored(redis, client):
     """What Redis holds of the browser's session."""
     value = redis.get(f"magicauth:session:{digest(session_id(client))}")
-    return msgspec.msgpack.decode(value) if value else None
+    return sessions.decode(value) if value else None
 
 
 def user_id(app, email=EMAIL):
