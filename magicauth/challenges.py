@@ -6,7 +6,7 @@ its id under SECRET_KEY (crypto.py), so a dump of Redis, of the queue or of the 
 
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from flask import current_app
@@ -34,6 +34,12 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 _count = Script("""
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 return math.max(-1, tonumber(ARGV[2]) - redis.call('HINCRBY', KEYS[1], ARGV[1], 1))
+""")
+# Taken whole, so that what is put back if it comes to that is what was there, with every guess made until then.
+_take = Script("""
+local kept = redis.call('HGETALL', KEYS[1])
+redis.call('DEL', KEYS[1])
+return kept
 """)
 # Decides and marks in one step, so that two presses of the button send one letter. Returns {send number, 0},
 # {0, seconds to wait} or {-1, 0} for a challenge that is gone or spent. A letter on its way must not outlive its code,
@@ -113,19 +119,14 @@ def issue(purpose: Purpose, email: str, *, following: Challenge | None = None, *
     keys = keyring()
     challenge_id = keys.derived_id(purpose, following.id) if following else keys.new_id()
     challenge = Challenge(challenge_id, purpose, email, sent=round(time.time(), 3), **fields)
-    stored = [part for name, value in asdict(challenge).items() if name != "id" for part in (name, value)]
-    _issue([_key(challenge_id)], ttl(purpose), *stored)
+    _store(challenge)
     return challenge
 
 
 def get(challenge_id: str) -> Challenge | None:
     """The challenge, or None once it is answered or expired. Its guesses may be spent all the same."""
     stored = redis().hgetall(_key(challenge_id)) if keyring().knows(challenge_id) else {}
-    if not stored:
-        return None
-    fields = {name.decode(): value.decode() for name, value in stored.items()}
-    numbers = {name: int(fields[name]) for name in ("epoch", "attempts", "opens", "sends", "handed")}
-    return Challenge(**(fields | numbers | {"id": challenge_id, "sent": float(fields["sent"])}))
+    return _read(challenge_id, stored) if stored else None
 
 
 def attempt(challenge: Challenge, typed: str) -> tuple[bool, int]:
@@ -155,7 +156,18 @@ def attempt_address(challenge: Challenge, email: str) -> bool:
 
 def redeem(challenge: Challenge) -> bool:
     """Ends the challenge. True for exactly one of all who try: only that one goes on."""
-    return bool(redis().delete(_key(challenge.id)))
+    return take(challenge) is not None
+
+
+def take(challenge: Challenge) -> Challenge | None:
+    """Ends the challenge, as `redeem` does, for one who may have to `reopen` it: how it stood at its end, or None."""
+    stored = _take([_key(challenge.id)])
+    return _read(challenge.id, dict(zip(stored[::2], stored[1::2], strict=True))) if stored else None
+
+
+def reopen(taken: Challenge) -> None:
+    """Takes its end back, with a new life, where what it was to lead to could not be done and nobody got in by it."""
+    _store(taken)
 
 
 def resend(challenge: Challenge) -> tuple[Challenge | None, int]:
@@ -205,6 +217,17 @@ def void_warnings(user_id: str, since: float) -> None:
     for challenge_id in redis().zrangebyscore(_warnings_key(user_id), f"({since}", "+inf"):
         pipeline.delete(_key(challenge_id.decode()))
     pipeline.execute()
+
+
+def _store(challenge: Challenge) -> None:
+    stored = [part for name, value in vars(challenge).items() if name != "id" for part in (name, value)]
+    _issue([_key(challenge.id)], ttl(challenge.purpose), *stored)
+
+
+def _read(challenge_id: str, stored: dict[bytes, bytes]) -> Challenge:
+    fields: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
+    numbers = {name: int(fields[name]) for name in ("epoch", "attempts", "opens", "sends", "handed")}
+    return Challenge(**(fields | numbers | {"id": challenge_id, "sent": float(fields["sent"])}))
 
 
 def _change_key(user_id: str) -> str:

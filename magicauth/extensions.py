@@ -37,6 +37,8 @@ def init_app(app: Flask) -> None:
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
             event.listen(db.engine, "connect", _prepare_sqlite)
+        else:
+            event.listen(db.engine, "do_connect", _connect_to_postgres)
     app.extensions["magicauth-redis"] = _redis_client(app)
     app.extensions["magicauth-keys"] = Keyring([app.config["SECRET_KEY"], *app.config["SECRET_KEY_FALLBACKS"]])
     # Flask-Mail would print whole conversations, log-in included, where the app runs in debug mode, and send
@@ -88,9 +90,11 @@ class MailConnection(flask_mail.Connection):
 
 
 def _engine_options(url: str) -> dict[str, Any]:
+    # What is asked for holds addresses, and what fails is logged.
+    common = {"hide_parameters": True}
     if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}}
-    return {
+        return common | {"connect_args": {"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}}
+    return common | {
         "pool_pre_ping": True,
         "pool_timeout": DATABASE_CONNECT_TIMEOUT,
         "connect_args": {
@@ -100,6 +104,13 @@ def _engine_options(url: str) -> dict[str, Any]:
             "tcp_user_timeout": DATABASE_STATEMENT_TIMEOUT_MS,
         },
     }
+
+
+def _connect_to_postgres(_: Any, __: Any, arguments: Any, options: Any) -> Any:
+    # A site on SQLite has no need of psycopg.
+    from magicauth import postgres
+
+    return postgres.Connection.connect(*arguments, **options)
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

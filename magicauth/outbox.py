@@ -4,6 +4,7 @@ A job holds the letter's name, the challenge's id and plain context, and no secr
 writes the letter. At least once: a letter whose worker was killed is taken up by another within about ten seconds.
 """
 
+import contextlib
 import json
 import logging
 import smtplib
@@ -15,27 +16,20 @@ from typing import Any
 
 import dramatiq
 import flask_mail
-import redis.exceptions as redis_errors
-from dramatiq.brokers import redis as dramatiq_redis
 from dramatiq.middleware import AgeLimit, Retries
 from flask import Flask, current_app
 
 from magicauth import challenges, metrics
+from magicauth.broker import NAMESPACE, QUEUE, REDIS_IS_AWAY, Broker
 from magicauth.challenges import Challenge
 from magicauth.extensions import MailConnection, redis
 
-# One hash slot for the whole queue, as its scripts need on a Cluster.
-NAMESPACE = "{magicauth-mail}"
-QUEUE = "letters"
 # A letter without a challenge is news for a day, and then no more.
 LETTER_LIFE = 86_400
 OLD_AFTER = 60
 
 _WORKER_THREADS = 2
 _POLL_MS = 250
-_REDIS_IS_AWAY = (redis_errors.RedisError, redis_errors.RedisClusterException)
-# Seconds between two questions of a worker whether Redis is back.
-_WHILE_AWAY = 1.0
 # A worker that was silent for this long is dead, and its letters are handed out again.
 _HEARTBEAT_MS = 10_000
 _DEAD_LETTER_MS = 3 * LETTER_LIFE * 1000
@@ -80,63 +74,6 @@ class _HangUp(dramatiq.Middleware):
         self._hang_up()
 
 
-class _Broker(dramatiq_redis.RedisBroker):
-    """dramatiq's broker, but its maintenance asks after the two lists it means instead of `KEYS`: with a million
-    sessions beside them, that stopped Redis for half a second whenever a web process had been silent for ten."""
-
-    _KEYS = b'redis.call("keys", dead_worker_acks .. "*")'
-    _TWO_LISTS = b"""(redis.call("exists", dead_worker_acks .. "." .. queue_canonical_name,
-      dead_worker_acks .. "." .. queue_canonical_name .. ".DQ") > 0 and {1} or {})"""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call]
-        script = dramatiq_redis._scripts["dispatch"]
-        if self._KEYS not in script:
-            raise RuntimeError("dramatiq's Redis script is not the one this was written for")
-        self.scripts["dispatch"] = self.client.register_script(script.replace(self._KEYS, self._TWO_LISTS))
-
-    @property
-    def consumer_class(self) -> type[dramatiq.Consumer]:
-        """What dramatiq takes letters from the queue with."""
-        return _Consumer
-
-    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
-        """For the worker, which puts a letter back for later: dramatiq drops it if that fails. Waits for Redis."""
-        while True:
-            try:
-                return self.enqueue_once(message, delay=delay)
-            except redis_errors.ConnectionError:
-                time.sleep(_WHILE_AWAY)
-
-    def enqueue_once(self, message: Any, *, delay: int | None = None) -> Any:
-        """For a request. Raises RedisError."""
-        return super().enqueue(message, delay=delay)
-
-    def _dispatch(self, command: str) -> Callable[..., Any]:
-        dispatch = super()._dispatch(command)  # type: ignore[no-untyped-call]
-
-        def send(*arguments: Any) -> Any:
-            # The one error that dramatiq waits out. One that hangs or is no master any more is away as well.
-            try:
-                return dispatch(*arguments)
-            except _REDIS_IS_AWAY as error:
-                raise redis_errors.ConnectionError(str(error)) from error
-
-        return send
-
-
-class _Consumer(dramatiq_redis._RedisConsumer):
-    """Waits for a Redis that is away, where dramatiq's is made anew and forgets the letters that it holds for later."""
-
-    def __next__(self) -> Any:
-        try:
-            return super().__next__()  # type: ignore[no-untyped-call]
-        except dramatiq.ConnectionClosed as error:
-            log.warning("letters wait, Redis is away: %s", error)
-            time.sleep(_WHILE_AWAY)
-            return None
-
-
 Write = Callable[[Job, Challenge | None], flask_mail.Message | None]
 Deliver = Callable[[flask_mail.Message], None]
 
@@ -149,9 +86,8 @@ class Outbox:
         self.app = app
         self.write = write
         self.deliver = deliver
-        self.broker = _Broker(
+        self.broker = Broker(
             client=app.extensions["magicauth-redis"],
-            namespace=NAMESPACE,
             middleware=[
                 AgeLimit(),
                 Retries(min_backoff=1000, max_backoff=30_000, retry_when=_try_again),
@@ -195,7 +131,7 @@ class Outbox:
     def _send(self, stored: dict[str, Any]) -> None:
         try:
             self._send_now(Job(**stored))
-        except _REDIS_IS_AWAY:
+        except REDIS_IS_AWAY:
             # To be tried again; dramatiq would call it a mistake of ours.
             raise _NotSent(final=False) from None
 
@@ -216,16 +152,19 @@ class Outbox:
                 if message is not None:
                     self.deliver(message)
             except Exception as error:
-                _note("failed", f"{type(error).__name__}")
+                with contextlib.suppress(*REDIS_IS_AWAY):
+                    _note("failed", f"{type(error).__name__}")
                 metrics.LETTERS.labels(job.letter, "failed").inc()
                 # What a mail server answers is left out; a mistake of ours is not.
                 ours = not isinstance(error, smtplib.SMTPException | OSError)
                 log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter}, exc_info=ours)
                 raise _NotSent(final=not _worth_a_retry(error)) from None
-            _note("ok")
             metrics.LETTERS.labels(job.letter, "sent").inc()
-            if challenge is not None:
-                challenges.handed_over(challenge, job.send)
+            # It is out: a Redis that went away meanwhile must not have it sent again.
+            with contextlib.suppress(*REDIS_IS_AWAY):
+                _note("ok")
+                if challenge is not None:
+                    challenges.handed_over(challenge, job.send)
 
 
 def start_with_first_request(app: Flask) -> Callable[..., Any]:
@@ -342,7 +281,7 @@ def _worth_a_retry(error: Exception) -> bool:
     """Whether the mail server may take the letter later: everything but its own final no (SMTP 5xx)."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return all(code < 500 for code, _ in error.recipients.values())
-    if isinstance(error, smtplib.SMTPAuthenticationError):
+    if isinstance(error, smtplib.SMTPConnectError | smtplib.SMTPHeloError | smtplib.SMTPAuthenticationError):
         # Wrong for every letter until an operator mends it; the letters are not to blame.
         return True
     if isinstance(error, smtplib.SMTPResponseException):

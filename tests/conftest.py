@@ -18,8 +18,8 @@ from jinja2.bccache import Bucket, BytecodeCache
 from pages import Browser, Letters
 
 from magicauth import create_app, embedded, passwords
+from magicauth.broker import QUEUE
 from magicauth.extensions import db
-from magicauth.outbox import QUEUE
 
 WORKER_POLL_MS = 5
 

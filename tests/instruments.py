@@ -99,6 +99,14 @@ def delivering(app: Flask) -> Iterator[None]:
         app.extensions["magicauth-outbox"].stop_worker()
 
 
+def letters_waiting(redis: Any) -> int:
+    """Letters in the queue, or put off. Counted in one step: a letter on its way between the two is in one of them."""
+    pipeline = redis.pipeline(transaction=True)
+    for part in ("letters", "letters.DQ"):
+        pipeline.hlen(f"{{magicauth-mail}}:{part}.msgs")
+    return sum(pipeline.execute())
+
+
 @contextmanager
 def redis_commands(redis: Any) -> Iterator[list[str]]:
     """Fills the list with every command that clients send to the server inside the block, in order: the name, and of a

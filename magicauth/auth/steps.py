@@ -5,7 +5,7 @@ from flask import Response
 from magicauth import guards
 from magicauth.challenges import Challenge
 from magicauth.errors import N_
-from magicauth.flows import email, sign_in
+from magicauth.flows import email, email_proof, sign_in
 from magicauth.guards import current_user
 from magicauth.pending import Pending
 from magicauth.respond import go
@@ -14,13 +14,14 @@ from magicauth.visitor import visitor
 
 def answered(challenge: Challenge, message: str = "OK") -> Response:
     """On with what the challenge is for."""
-    if challenge.purpose == "change_email":
-        return _email_changed(challenge)
-    pending = sign_in.email_proven(challenge, guards.pending())
-    if challenge.purpose == "reset":
-        guards.keep_pending(pending, risen=True)
-        return go("/auth/reset/password", message)
-    return go_on(pending, message)
+    with email_proof.good_until_done(challenge):
+        if challenge.purpose == "change_email":
+            return _email_changed(challenge)
+        pending = sign_in.email_proven(challenge, guards.pending())
+        if challenge.purpose == "reset":
+            guards.keep_pending(pending, risen=True)
+            return go("/auth/reset/password", message)
+        return go_on(pending, message)
 
 
 def go_on(pending: Pending, message: str = "OK") -> Response:

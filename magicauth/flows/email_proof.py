@@ -1,9 +1,12 @@
 """The proof that somebody reads the mail of an address: by the code or the link of a letter, whichever comes first."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 from flask import current_app
+from sqlalchemy.exc import SQLAlchemyError
 
 from magicauth import audit, challenges, limits, mail, metrics
 from magicauth.challenges import Challenge, Purpose
@@ -15,6 +18,7 @@ from magicauth.visitor import Visitor
 
 # Purposes whose letters are answered at /verify and /auth/link.
 PURPOSES: tuple[Purpose, ...] = ("sign_in", "reset", "change_email")
+_NOBODY = "0" * 32
 # What people put between the digits, or letters do: spaces, one that does not break, and dashes.
 _FORGIVEN = str.maketrans("", "", " \u00a0-")
 
@@ -79,7 +83,7 @@ def seconds_to_wait(challenge: Challenge) -> float:
 
 
 def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
-    """The challenge that the typed code answers, ended by it.
+    """The challenge that the typed code answers, ended by it, as it was before.
 
     Raises NotFound if none is open, Invalid if nothing was typed, TooMany, or Incorrect with `attempts_left`.
     """
@@ -89,6 +93,8 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     code = typed.translate(_FORGIVEN)
     if not code:
         raise Invalid(N_("OTP required."), errors={"OTP": [N_("OTP required.")]})
+    # Asked before anything is counted or ended, for a stranger just the same: a database that is away costs no guess.
+    User.by_id(challenge.user_id or _NOBODY)
     asker = visitor.asker(pending.email)
     limits.take("codes", asker)
     right, left = challenges.attempt(challenge, code)
@@ -99,31 +105,42 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
         _tell_of_wrong_code(pending, challenge, visitor, left)
         raise Incorrect(N_("Incorrect OTP"), reason="wrong code", attempts_left=left)
     limits.give_back("codes", asker)
-    if not challenges.redeem(challenge):
+    taken = challenges.take(challenge)
+    if taken is None:
         raise _none_open("answered meanwhile")
-    _settle(challenge)
-    return challenge
+    return replace(taken, attempts=taken.attempts - 1)
 
 
 def by_link(token: str, here: str, typed_email: str, purposes: Collection[Purpose] = PURPOSES) -> Challenge:
-    """The challenge that the link answers, ended by it. `here` is the id of the challenge that this browser asked for;
-    a browser that did not ask names the address.
+    """The challenge that the link answers, ended by it, as it was before. `here` is the id of the challenge that this
+    browser asked for; a browser that did not ask names the address.
 
     Raises Denied. An address that is mistyped costs one of a few tries and leaves the link good.
     """
     challenge = look_at_link(token, purposes)
+    elsewhere = challenge.id != here
     # A mail scanner that presses the button types no address, and costs the link nothing.
-    if challenge.id != here and not (
-        typed_email and challenges.attempt_address(challenge, canonical_or_nothing(typed_email))
-    ):
+    if elsewhere and not (typed_email and challenges.attempt_address(challenge, canonical_or_nothing(typed_email))):
         raise Denied(
             reason="another address typed at the link",
             errors={"email": [N_("This is not the address the letter went to.")]},
         )
-    if not challenges.redeem(challenge):
+    taken = challenges.take(challenge)
+    if taken is None:
         raise Denied(reason="answered meanwhile")
-    _settle(challenge)
-    return challenge
+    return replace(taken, opens=taken.opens - elsewhere)
+
+
+@contextmanager
+def good_until_done(answered: Challenge) -> Iterator[None]:
+    """Does what an answered challenge leads to, inside the block: a database that takes no writes, or dies before it
+    has committed, burns no code and no link."""
+    try:
+        yield
+    except SQLAlchemyError:
+        challenges.reopen(answered)
+        raise
+    _settle(answered)
 
 
 def look_at_link(token: str, purposes: Collection[Purpose] = PURPOSES) -> Challenge:

@@ -34,6 +34,7 @@ def by_password(user: User, password: str, visitor: Visitor) -> None:
 def by_code(user: User, pending: Pending | None, typed: str, visitor: Visitor) -> None:
     """Raises NotFound, Invalid, Incorrect or TooMany."""
     challenge = email_proof.by_code(pending if pending and pending.purpose == "fresh" else None, typed, visitor)
-    if email_proof.user_of(challenge).id != user.id:
-        raise NotFound(N_("OTP not found"), reason="the code of another account")
-    audit.record(Action.CONFIRMED, visitor, user)
+    with email_proof.good_until_done(challenge):
+        if email_proof.user_of(challenge).id != user.id:
+            raise NotFound(N_("OTP not found"), reason="the code of another account")
+        audit.record(Action.CONFIRMED, visitor, user)

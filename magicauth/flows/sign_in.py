@@ -93,9 +93,10 @@ def account(email: str) -> User | None:
 
 
 def _check_password(email: str, password: str, visitor: Visitor) -> User:
+    # Before a place is taken: a database that is away costs nobody's budget.
+    user = account(email)
     asker = visitor.asker(email)
     limits.take("passwords", asker)
-    user = account(email)
     if not passwords.verify(user.password_hash if user else None, password) or user is None:
         audit.record(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result=N_("wrong password"))
         raise Incorrect(N_("Email or password is incorrect."))

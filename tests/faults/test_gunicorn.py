@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 from conftest import wait_for
+from instruments import letters_waiting
 from pages import EMAIL, JSON
-from servers import PATIENCE, SETTINGS, Gunicorn, Redis, ask_to_sign_in, name_at_home, sign_up
+from servers import PATIENCE, SETTINGS, Gunicorn, ask_to_sign_in, name_at_home, sign_up
 
 pytestmark = pytest.mark.faults
 
@@ -163,7 +164,7 @@ def test_kill_9_of_everything_sends_every_queued_letter_once(gunicorn, browser, 
     mail_server.open()
     redis_server.start()
     gunicorn.start()
-    wait_for(lambda: not queued(redis_server), PATIENCE)
+    wait_for(lambda: not letters_waiting(redis_server.client), PATIENCE)
     assert Counter(message["To"] for message in mail_server.messages) == dict.fromkeys(addresses, 1)
     assert len({message["Message-ID"] for message in mail_server.messages}) == LETTERS
 
@@ -185,10 +186,6 @@ def test_clients_that_fall_silent_in_the_middle_of_a_request_do_not_stop_the_ser
             assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE_WITH_SILENCE).status_code == 200
     finally:
         server.close()
-
-
-def queued(server: Redis) -> int:
-    return sum(server.client.hlen(f"{QUEUE}{part}.msgs") for part in ("", ".DQ"))
 
 
 def wait_for_more(answers: Counter[Any], count: int = 50) -> None:

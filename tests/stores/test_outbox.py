@@ -11,7 +11,7 @@ from email.utils import parseaddr
 
 import pytest
 from conftest import wait_for
-from instruments import change_user, delivering, later, quiet_app, redis_commands
+from instruments import change_user, delivering, later, letters_waiting, quiet_app, redis_commands
 from pages import EMAIL, JSON, PASSWORD, Letters, other_browser, sign_up
 from servers import MailServer
 
@@ -87,7 +87,7 @@ def state(app):
 
 def empty(redis):
     """Whether nothing waits and nothing is being tried again."""
-    return not redis.hlen(f"{QUEUE}.msgs") and not redis.hlen(f"{QUEUE}.DQ.msgs")
+    return not letters_waiting(redis)
 
 
 def challenge_key(redis):

@@ -1,0 +1,105 @@
+"""dramatiq's broker with what it lacks: it scans no keyspace, and loses no letter while Redis is away."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dramatiq
+import redis.exceptions as redis_errors
+from dramatiq.brokers import redis as dramatiq_redis
+
+# One hash slot for the whole queue, as its scripts need on a Cluster.
+NAMESPACE = "{magicauth-mail}"
+QUEUE = "letters"
+REDIS_IS_AWAY = (redis_errors.RedisError, redis_errors.RedisClusterException)
+# Seconds between two questions of a worker whether Redis is back.
+_WHILE_AWAY = 1.0
+
+log = logging.getLogger("magicauth.mail")
+
+
+class Broker(dramatiq_redis.RedisBroker):
+    """dramatiq's broker, but its maintenance asks after the two lists it means instead of `KEYS`: with a million
+    sessions beside them, that stopped Redis for half a second whenever a web process had been silent for ten."""
+
+    _KEYS = b'redis.call("keys", dead_worker_acks .. "*")'
+    _TWO_LISTS = b"""(redis.call("exists", dead_worker_acks .. "." .. queue_canonical_name,
+      dead_worker_acks .. "." .. queue_canonical_name .. ".DQ") > 0 and {1} or {})"""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(namespace=NAMESPACE, **options)  # type: ignore[no-untyped-call]
+        script = dramatiq_redis._scripts["dispatch"]
+        if self._KEYS not in script:
+            raise RuntimeError("dramatiq's Redis script is not the one this was written for")
+        self.scripts["dispatch"] = self.client.register_script(script.replace(self._KEYS, self._TWO_LISTS))
+
+    @property
+    def consumer_class(self) -> type[dramatiq.Consumer]:
+        """What dramatiq takes letters from the queue with."""
+        return _Consumer
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        """For the worker, which puts a letter back for later: dramatiq drops it if that fails. Waits for Redis."""
+        while True:
+            try:
+                return self.enqueue_once(message, delay=delay)
+            except redis_errors.ConnectionError:
+                time.sleep(_WHILE_AWAY)
+
+    def enqueue_once(self, message: Any, *, delay: int | None = None) -> Any:
+        """For a request. Raises RedisError."""
+        return super().enqueue(message, delay=delay)
+
+    def _dispatch(self, command: str) -> Callable[..., Any]:
+        dispatch = super()._dispatch(command)  # type: ignore[no-untyped-call]
+
+        def send(*arguments: Any) -> Any:
+            # The one error that dramatiq waits out. One that hangs or is no master any more is away as well.
+            try:
+                return dispatch(*arguments)
+            except REDIS_IS_AWAY as error:
+                raise redis_errors.ConnectionError(str(error)) from error
+
+        return send
+
+
+class _Consumer(dramatiq_redis._RedisConsumer):
+    """Waits for a Redis that is away, where dramatiq's is made anew and forgets the letters that it holds for later."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)  # type: ignore[no-untyped-call]
+        self._in_hand: set[str] = set()
+        self._missed = False
+
+    def __next__(self) -> Any:
+        try:
+            if self._missed:
+                self._put_back()
+            message = super().__next__()  # type: ignore[no-untyped-call]
+        except (dramatiq.ConnectionClosed, *REDIS_IS_AWAY) as error:
+            log.warning("letters wait, Redis is away: %s", error)
+            self._missed = True
+            time.sleep(_WHILE_AWAY)
+            return None
+        if message is not None:
+            self._in_hand.add(message.options["redis_message_id"])
+        return message
+
+    def ack(self, message: Any) -> None:
+        """Forgets a letter that is done."""
+        super().ack(message)  # type: ignore[no-untyped-call]
+        self._in_hand.discard(message.options["redis_message_id"])
+
+    def nack(self, message: Any) -> None:
+        """Forgets a letter that is given up."""
+        super().nack(message)  # type: ignore[no-untyped-call]
+        self._in_hand.discard(message.options["redis_message_id"])
+
+    def _put_back(self) -> None:
+        # What Redis handed out in an answer that came too late: nobody has it, and this worker counts as alive.
+        key = f"{NAMESPACE}:__acks__.{self.broker.broker_id}.{self.queue_name}"
+        handed_out = {message_id.decode() for message_id in self.broker.client.smembers(key)}
+        if missed := handed_out - self._in_hand:
+            self.broker.do_requeue(self.queue_name, *missed)
+        self._missed = False
