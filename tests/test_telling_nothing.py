@@ -1,6 +1,8 @@
 """Nobody learns from an answer whether an address has an account: what is known and unknown is the same to the byte."""
 
 import html
+import statistics
+import sys
 import time
 from urllib.parse import quote
 
@@ -217,3 +219,33 @@ def test_a_strangers_link_page_does_not_name_the_address(app):
     app.test_client().post("/auth", data={"email": KNOWN})
     page = app.test_client().get(Letters(app).last(KNOWN).link)
     assert page.status_code == 200 and KNOWN not in page.text
+
+
+# --- the time it takes ------------------------------------------------------------------------------------------------
+
+
+def calls_in(act):
+    """How many functions, of Python's and of C's, are called meanwhile."""
+    count = 0
+
+    def note(_frame, event, _argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("path", ["/auth", "/users/magic_link", "/auth/reset"])
+def test_the_time_of_an_answer_tells_nothing(app, path):
+    # Calls, because they can be counted: of time, benchmarks/timing.py takes medians.
+    def ask(email):
+        return calls_in(lambda: app.test_client().post(path, json={"email": email}))
+
+    rounds = [[ask(email) for email in (KNOWN, WITHOUT_PASSWORD, *STRANGERS)] for _ in range(5)]
+    known, without, stranger, another = (statistics.median(counts) for counts in zip(*rounds, strict=True))
+    assert stranger == pytest.approx(known, rel=0.01) and another == pytest.approx(without, rel=0.01)
