@@ -30,6 +30,7 @@ from magicauth import (
     reader,
     respond,
     sessions,
+    smtp,
     static_files,
     theme,
 )
@@ -57,7 +58,7 @@ def create_app(
     extensions.init_app(app)
     migrating.init_app(app)
     app.session_interface = sessions.SessionInterface(app, app.extensions["magicauth-redis"])
-    post_office = outbox.PostOffice()
+    post_office = smtp.PostOffice()
     if development:
         mailbox = Mailbox(Path(app.instance_path) / "mailbox", post_office if app.config["MAIL_SERVER"] else None)
         app.extensions["magicauth-mailbox"] = mailbox

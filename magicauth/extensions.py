@@ -1,7 +1,5 @@
 """The machines under magicauth: database, SMTP and Redis."""
 
-import smtplib
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from sqlalchemy.orm import DeclarativeBase
 from magicauth import embedded, engines
 from magicauth.crypto import Keyring
 
-SMTP_TIMEOUT = 10.0
 DATABASE_CONNECT_TIMEOUT = 2
 DATABASE_STATEMENT_TIMEOUT_MS = 5000
 SQLITE_BUSY_TIMEOUT_MS = 2000
@@ -64,29 +61,6 @@ class Script(engines.Script):
     def __call__(self, keys: Sequence[str], *arguments: Any) -> Any:
         """Runs it. Raises RedisError."""
         return self.run(redis(), keys, *arguments)
-
-
-class MailConnection(flask_mail.Connection):
-    """Flask-Mail's connection with what it lacks: a time-out, and certificates that are checked."""
-
-    def configure_host(self) -> smtplib.SMTP:
-        """An SMTP connection, logged in. Raises OSError or SMTPException."""
-        mail = self.mail
-        context = ssl.create_default_context()
-        host: smtplib.SMTP
-        if mail.use_ssl:
-            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=SMTP_TIMEOUT, context=context)
-        else:
-            host = smtplib.SMTP(mail.server, mail.port, timeout=SMTP_TIMEOUT)
-        try:
-            if mail.use_tls:
-                host.starttls(context=context)
-            if mail.username and mail.password:
-                host.login(mail.username, mail.password)
-        except BaseException:
-            host.close()
-            raise
-        return host
 
 
 def _engine_options(url: str) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import flask_mail
 from dramatiq.middleware import AgeLimit, Retries
 from flask import Flask, current_app
 
-from magicauth import challenges, metrics
+from magicauth import challenges, metrics, smtp
 from magicauth.broker import NAMESPACE, QUEUE, REDIS_IS_AWAY, Broker
 from magicauth.challenges import Challenge
-from magicauth.extensions import MailConnection, redis
+from magicauth.extensions import redis
 
 # A letter without a challenge is news for a day, and then no more.
 LETTER_LIFE = 86_400
@@ -35,8 +35,6 @@ _HEARTBEAT_MS = 10_000
 _DEAD_LETTER_MS = 3 * LETTER_LIFE * 1000
 # Commands in a million that look for dead workers.
 _MAINTENANCE_CHANCE = 200_000
-# Mail servers close connections that say nothing; ours does so first.
-_CONNECTION_IDLE = 5.0
 _STATE_KEY = "magicauth:mail:state"
 
 log = logging.getLogger("magicauth.mail")
@@ -138,13 +136,8 @@ class Outbox:
     def _send_now(self, job: Job) -> None:
         with self.app.app_context():
             challenge = challenges.get(job.challenge_id) if job.challenge_id else None
-            if job.challenge_id and challenge is None:
-                log.info("letter dropped: its challenge is over", extra={"letter": job.letter})
-                metrics.LETTERS.labels(job.letter, "dropped").inc()
-                return
-            if challenge is not None and challenge.handed >= job.send:
-                # dramatiq queues a retry before it forgets the job it is for: a worker killed in between leaves both.
-                log.info("letter dropped: the mail server has it", extra={"letter": job.letter})
+            if reason := _why_not(job, challenge):
+                log.info("letter dropped: %s", reason, extra={"letter": job.letter})
                 metrics.LETTERS.labels(job.letter, "dropped").inc()
                 return
             try:
@@ -158,7 +151,7 @@ class Outbox:
                 # What a mail server answers is left out; a mistake of ours is not.
                 ours = not isinstance(error, smtplib.SMTPException | OSError)
                 log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter}, exc_info=ours)
-                raise _NotSent(final=not _worth_a_retry(error)) from None
+                raise _NotSent(final=not smtp.worth_a_retry(error)) from None
             metrics.LETTERS.labels(job.letter, "sent").inc()
             # It is out: a Redis that went away meanwhile must not have it sent again.
             with contextlib.suppress(*REDIS_IS_AWAY):
@@ -185,42 +178,6 @@ def start_with_first_request(app: Flask) -> Callable[..., Any]:
 def put(job: Job, life: int = LETTER_LIFE) -> None:
     """Queues a letter on the current app's queue, to be sent within `life` seconds or not at all."""
     _outbox().put(job, life)
-
-
-class PostOffice:
-    """Hands messages to the SMTP server; each thread keeps one connection for many of them."""
-
-    def __init__(self) -> None:
-        self._here = threading.local()
-
-    def __call__(self, message: flask_mail.Message) -> None:
-        """Sends `message`. Raises SMTPException or OSError."""
-        connection = self._open()
-        try:
-            connection.send(message)
-        except BaseException:
-            self.hang_up()
-            raise
-        self._here.used = time.monotonic()
-
-    def hang_up(self) -> None:
-        """Closes the connection of this thread, if there is one."""
-        connection = self._here.__dict__.pop("connection", None)
-        if connection is not None:
-            connection.host.close()
-
-    def _open(self) -> MailConnection:
-        connection: MailConnection | None = getattr(self._here, "connection", None)
-        if connection is not None and (
-            time.monotonic() - self._here.used > _CONNECTION_IDLE or not _answers(connection.host)
-        ):
-            self.hang_up()
-            connection = None
-        if connection is None:
-            connection = MailConnection(current_app.extensions["mail"])
-            connection.host = connection.configure_host()
-            self._here.connection = connection
-        return connection
 
 
 @dataclass(frozen=True)
@@ -273,27 +230,18 @@ def _outbox() -> Outbox:
     return outbox
 
 
+def _why_not(job: Job, challenge: Challenge | None) -> str:
+    """Why the letter is not to be sent any more, or ""."""
+    if job.challenge_id and challenge is None:
+        return "its challenge is over"
+    # dramatiq queues a retry before it forgets the job it is for: a worker killed in between leaves both.
+    if challenge is not None and challenge.handed >= job.send:
+        return "the mail server has it"
+    return ""
+
+
 def _try_again(_: int, error: BaseException) -> bool:
     return not (isinstance(error, _NotSent) and error.final)
-
-
-def _worth_a_retry(error: Exception) -> bool:
-    """Whether the mail server may take the letter later: everything but its own final no (SMTP 5xx)."""
-    if isinstance(error, smtplib.SMTPRecipientsRefused):
-        return all(code < 500 for code, _ in error.recipients.values())
-    if isinstance(error, smtplib.SMTPConnectError | smtplib.SMTPHeloError | smtplib.SMTPAuthenticationError):
-        # Wrong for every letter until an operator mends it; the letters are not to blame.
-        return True
-    if isinstance(error, smtplib.SMTPResponseException):
-        return error.smtp_code < 500
-    return True
-
-
-def _answers(host: Any) -> bool:
-    try:
-        return bool(host.noop()[0] == 250)
-    except (smtplib.SMTPException, OSError):
-        return False
 
 
 def _note(last: str, reason: str = "") -> None:

@@ -1,9 +1,11 @@
 """`flask doctor`: every setting and dependency looked at, one finding each."""
 
+import re
 import smtplib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.utils import parseaddr
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -11,9 +13,10 @@ from flask import current_app
 
 from magicauth import migrating, outbox
 from magicauth.config import SECRET_KEY_LENGTH, is_loopback
-from magicauth.extensions import MailConnection, db, redis
+from magicauth.extensions import db, redis
 from magicauth.ops.health import database_answers
 from magicauth.respond import AWAY
+from magicauth.smtp import MailConnection
 
 State = Literal["ok", "warning", "wrong"]
 
@@ -21,6 +24,10 @@ REDIS_LEAST = (7, 0)
 CLOCK_SKEW_MOST = 5.0
 # Random text of the least length has about twenty different characters; words and repetitions have fewer.
 DIFFERENT_CHARACTERS_LEAST = 12
+# For all that is asked of it.
+DNS_TIMEOUT = 2.0
+# Nobody's (RFC 2606, RFC 6761), or no names: without records.
+_NOT_PUBLIC = re.compile(r"(.*\.)?(example(\.(com|net|org))?|test|invalid|localhost|local)|[0-9.]+")
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,9 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Every finding. Asks Redis, the database and the mail server; changes nothing."""
+    """Every finding. Asks Redis, the database, the mail server and DNS; changes nothing."""
     findings: list[Finding] = []
-    for check in (_settings, _redis, _database, _mail):
+    for check in (_settings, _redis, _database, _mail, _sender):
         findings.extend(check())
     return findings
 
@@ -51,6 +58,8 @@ def _settings() -> Iterator[Finding]:
             "warning",
             "looks guessable; make one with `python -c 'import secrets; print(secrets.token_hex(32))'`",
         )
+    elif "," in key:
+        yield Finding("SECRET_KEY", "warning", "holds a comma, and could not stand in SECRET_KEY_FALLBACKS one day")
     else:
         yield Finding("SECRET_KEY", "ok", f"{len(key)} characters")
     yield Finding("SECRET_KEY_FALLBACKS", "ok", f"{len(config['SECRET_KEY_FALLBACKS'])} earlier keys")
@@ -88,7 +97,7 @@ def _redis() -> Iterator[Finding]:
         yield Finding(
             "Redis",
             "wrong",
-            f"does not answer ({type(error).__name__}): {_without_password(current_app.config['REDIS_URL'])}",
+            f"does not answer ({type(error).__name__}): {_without_password(current_app.config['REDIS_URL'])}: {error}",
         )
         return
     version = str(info.get("valkey_version") or info.get("redis_version"))
@@ -149,6 +158,66 @@ def _mail() -> Iterator[Finding]:
         return
     words = f"{status.waiting} waiting, {status.retrying} retried, {status.dead} given up"
     yield Finding("letters", "warning" if status.degraded or status.dead else "ok", words)
+
+
+def _sender() -> Iterator[Finding]:
+    """What the receivers of letters look up about the domain that they come from."""
+    if not current_app.config["MAIL_SERVER"]:
+        return
+    domain = parseaddr(current_app.config["MAIL_DEFAULT_SENDER"])[1].rpartition("@")[2].lower()
+    if _NOT_PUBLIC.fullmatch(domain):
+        yield Finding("sender", "ok", f"SPF, DKIM and DMARC not checked: {domain} is no public name")
+        return
+    from dns.exception import DNSException
+
+    until = time.monotonic() + DNS_TIMEOUT
+    try:
+        spf = [text for text in _texts(domain, until) or [] if text.lower().split()[:1] == ["v=spf1"]]
+        keys = _texts(f"_domainkey.{domain}", until)
+        policy = _dmarc(domain, until)
+    except (DNSException, OSError) as error:
+        yield Finding(
+            "sender", "warning", f"SPF, DKIM and DMARC of {domain} not checked: no DNS ({type(error).__name__})"
+        )
+        return
+    if len(spf) != 1:
+        yield Finding("SPF", "warning", f"{domain} has {len(spf) or 'no'} v=spf1 records, and wants one")
+    elif {"all", "+all"} & set(spf[0].lower().split()):
+        yield Finding("SPF", "warning", f"{domain} lets everybody send in its name: {spf[0]}")
+    else:
+        yield Finding("SPF", "ok", spf[0])
+    if keys is None:
+        # No name at all below it, says RFC 8020.
+        yield Finding("DKIM", "warning", f"there is no key below _domainkey.{domain}")
+    else:
+        yield Finding(
+            "DKIM", "ok", f"there are keys below _domainkey.{domain}; which of them signs, only a letter shows"
+        )
+    yield Finding("DMARC", "ok" if policy else "warning", policy or f"there is no v=DMARC1 record at _dmarc.{domain}")
+
+
+def _dmarc(domain: str, until: float) -> str:
+    # A domain without a policy has that of the domains above it.
+    labels = domain.split(".")
+    for parent in (".".join(labels[first:]) for first in range(len(labels) - 1)):
+        for text in _texts(f"_dmarc.{parent}", until) or []:
+            if text.startswith("v=DMARC1"):
+                return text
+    return ""
+
+
+def _texts(name: str, until: float) -> list[str] | None:
+    """The TXT records of a name, or None if neither it nor any name below it exists. Raises DNSException."""
+    # Not in a worker's memory.
+    from dns.resolver import NXDOMAIN, NoAnswer, get_default_resolver
+
+    try:
+        answer = get_default_resolver().resolve(name, "TXT", search=False, lifetime=max(0.0, until - time.monotonic()))
+    except NXDOMAIN:
+        return None
+    except NoAnswer:
+        return []
+    return [b"".join(record.strings).decode("ascii", "replace") for record in answer]
 
 
 def _flat(info: dict[str, Any]) -> dict[str, Any]:

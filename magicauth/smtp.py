@@ -1,0 +1,92 @@
+"""The mail server: Flask-Mail's connection with what it lacks, one kept for many letters, and what its answers mean."""
+
+import smtplib
+import ssl
+import threading
+import time
+from typing import Any
+
+import flask_mail
+from flask import current_app
+
+SMTP_TIMEOUT = 10.0
+# Mail servers close connections that say nothing; ours does so first.
+_CONNECTION_IDLE = 5.0
+
+
+class MailConnection(flask_mail.Connection):
+    """Flask-Mail's connection with what it lacks: a time-out, and certificates that are checked."""
+
+    def configure_host(self) -> smtplib.SMTP:
+        """An SMTP connection, logged in. Raises OSError or SMTPException."""
+        mail = self.mail
+        context = ssl.create_default_context()
+        host: smtplib.SMTP
+        if mail.use_ssl:
+            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=SMTP_TIMEOUT, context=context)
+        else:
+            host = smtplib.SMTP(mail.server, mail.port, timeout=SMTP_TIMEOUT)
+        try:
+            if mail.use_tls:
+                host.starttls(context=context)
+            if mail.username and mail.password:
+                host.login(mail.username, mail.password)
+        except BaseException:
+            host.close()
+            raise
+        return host
+
+
+class PostOffice:
+    """Hands messages to the SMTP server; each thread keeps one connection for many of them."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+
+    def __call__(self, message: flask_mail.Message) -> None:
+        """Sends `message`. Raises SMTPException or OSError."""
+        connection = self._open()
+        try:
+            connection.send(message)
+        except BaseException:
+            self.hang_up()
+            raise
+        self._here.used = time.monotonic()
+
+    def hang_up(self) -> None:
+        """Closes the connection of this thread, if there is one."""
+        connection = self._here.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.host.close()
+
+    def _open(self) -> MailConnection:
+        connection: MailConnection | None = getattr(self._here, "connection", None)
+        if connection is not None and (
+            time.monotonic() - self._here.used > _CONNECTION_IDLE or not _answers(connection.host)
+        ):
+            self.hang_up()
+            connection = None
+        if connection is None:
+            connection = MailConnection(current_app.extensions["mail"])
+            connection.host = connection.configure_host()
+            self._here.connection = connection
+        return connection
+
+
+def worth_a_retry(error: Exception) -> bool:
+    """Whether the mail server may take the letter later: everything but its own final no (SMTP 5xx)."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(code < 500 for code, _ in error.recipients.values())
+    if isinstance(error, smtplib.SMTPConnectError | smtplib.SMTPHeloError | smtplib.SMTPAuthenticationError):
+        # Wrong for every letter until an operator mends it; the letters are not to blame.
+        return True
+    if isinstance(error, smtplib.SMTPResponseException):
+        return error.smtp_code < 500
+    return True
+
+
+def _answers(host: Any) -> bool:
+    try:
+        return bool(host.noop()[0] == 250)
+    except (smtplib.SMTPException, OSError):
+        return False
