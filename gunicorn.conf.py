@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import tempfile
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from gunicorn.workers.gthread import ThreadWorker
 # Of several workers that cannot start for the same reason, one says so.
 _voice = multiprocessing.get_context("fork").Lock()
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its files there without a name
+# Of this master: one that USR2 put in the place of another must not count in what that one takes away.
 _METRICS = "magicauth-metrics-"
+_OUR_METRICS = f"{_METRICS}{os.getpid()}-"
 # Seconds that a client may pause in the middle of a request.
 _SILENCE_MOST = 5
 _QUERY = re.compile(r"\?[^\s'\"]*")
@@ -46,8 +49,13 @@ def _bind() -> str:
 
 def _count_over_all_workers() -> None:
     # What each worker counted lies in files that prometheus-client adds up. HUP finds the folder made.
-    if os.environ.get("MAGICAUTH_METRICS_TOKEN") and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=_METRICS)
+    chosen = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")).name
+    if os.environ.get("MAGICAUTH_METRICS_TOKEN") and (not chosen or _of_another_master(chosen)):
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=_OUR_METRICS)
+
+
+def _of_another_master(folder: str) -> bool:
+    return folder.startswith(_METRICS) and not folder.startswith(_OUR_METRICS)
 
 
 class AccessLog(Logger):
@@ -87,11 +95,14 @@ class Worker(ThreadWorker):
         except Exception as error:
             if not hasattr(error, "problems"):
                 raise
-            if _voice.acquire(block=False):
-                print(f"Error: {error}", file=sys.stderr, flush=True)
-            # One worker with this status ends gunicorn, instead of being replaced for ever; a second one, while it is
-            # ending the others, would make it stumble.
-            raise SystemExit(Arbiter.WORKER_BOOT_ERROR if self.alive else 0) from None
+            if not _voice.acquire(block=False):
+                # The first ends gunicorn, which would stumble over a second that ends the same way at once.
+                while self.alive and os.getppid() == self.ppid:
+                    time.sleep(0.05)
+                raise SystemExit(0) from None
+            print(f"Error: {error}", file=sys.stderr, flush=True)
+            # With this status one worker ends gunicorn, instead of being replaced for ever.
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
 
 
 def post_worker_init(worker: Any) -> None:
@@ -115,7 +126,7 @@ def worker_exit(_: Any, worker: Any) -> None:
 def on_exit(_: Any) -> None:
     # One that an operator chose stays.
     folder = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
-    if folder.name.startswith(_METRICS):
+    if folder.name.startswith(_OUR_METRICS):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -131,6 +142,8 @@ timeout = 30
 # Requests and the letter in hand are finished: SMTP may take its time.
 graceful_timeout = 30
 keepalive = 5
+# The most it takes: the sign-in page that carries the longest `next`, percent-encoded, is longer than the default.
+limit_request_line = 8190
 # Which proxies are believed is MAGICAUTH_TRUSTED_PROXIES' business alone: gunicorn believes none.
 forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}

@@ -325,19 +325,23 @@ class _Controller(Controller):
 
 
 class Gunicorn:
-    """magicauth in production mode. The listening socket is ours and outlives the server, so its port stays."""
+    """magicauth in production mode. The listening socket is ours and outlives the server, so its port stays; unless it
+    `binds` one itself, as it must to put another gunicorn in its place."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, binds: bool = False) -> None:
         self._folder = folder
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        own = {"PUBLIC_URL": self.url, "BIND": f"fd://{self._listener.fileno()}", "TMPDIR": str(folder)}
+        bind = self.url.removeprefix("http://") if binds else f"fd://{self._listener.fileno()}"
+        self._passed = [] if binds else [self._listener.fileno()]
+        own = {"PUBLIC_URL": self.url, "BIND": bind, "TMPDIR": str(folder)}
         self.env = clean_environment() | own | {name: str(value) for name, value in settings.items()}
 
     def start(self) -> None:
-        fd = self._listener.fileno()
+        if not self._passed:
+            self._listener.close()
         log = self._folder / "gunicorn.log"
-        self.process = Process([GUNICORN], log, env=self.env, cwd=ROOT, pass_fds=[fd])
+        self.process = Process([GUNICORN], log, env=self.env, cwd=ROOT, pass_fds=self._passed)
         wait_for(self._answers, PATIENCE)
 
     @property

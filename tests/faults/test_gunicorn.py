@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,36 +108,43 @@ def test_term_answers_what_is_under_way_ends_every_process_and_a_restart_loses_n
 def test_hup_replaces_the_workers_and_loses_and_forgets_no_request(gunicorn, browser, mail_server):
     mail_server.open()
     sign_up(browser, mail_server)
-    answers: Counter[Any] = Counter()
-    over = threading.Event()
-
-    def visit(*, one_connection: bool) -> None:
-        headers = JSON if one_connection else JSON | {"Connection": "close"}
-        with gunicorn.browser() as visitor:
-            visitor.cookies.update(browser.cookies)
-            while not over.is_set():
-                try:
-                    answers[visitor.get("/home", headers=headers).status_code] += 1
-                except httpx.HTTPError as error:
-                    answers[repr(error)] += 1
-
-    visitors = [threading.Thread(target=visit, kwargs={"one_connection": number % 2 == 0}) for number in range(4)]
-    for visitor in visitors:
-        visitor.start()
-    try:
+    with visitors(gunicorn, browser) as answers:
         for _ in range(2):
             wait_for_more(answers)
             before = gunicorn.workers
             gunicorn.process.signal(signal.SIGHUP)
             wait_for_others(gunicorn, before)
         wait_for_more(answers)
-    finally:
-        over.set()
-        for visitor in visitors:
-            visitor.join()
     assert set(answers) == {200}, answers
-    metrics = browser.get("/metrics", headers={"Authorization": f"Bearer {SETTINGS['MAGICAUTH_METRICS_TOKEN']}"}).text
-    assert f'magicauth_requests_total{{route="/home",status="200"}} {answers.total():.1f}' in metrics
+    assert metrics(browser) == answers.total()
+
+
+def test_usr2_puts_another_gunicorn_in_its_place_and_loses_no_request(postgres, redis_server, mail_server, tmp_path):
+    stores = {"REDIS_URL": redis_server.url, "DATABASE_URL": postgres.make_database(tmp_path.name, "migrated")}
+    gunicorn = Gunicorn(tmp_path, SETTINGS | stores | {"MAIL_PORT": str(mail_server.port)}, binds=True)
+    mail_server.open()
+    try:
+        gunicorn.start()
+        with gunicorn.browser() as browser:
+            sign_up(browser, mail_server)
+            with visitors(gunicorn, browser) as answers:
+                wait_for_more(answers)
+                before = gunicorn.workers
+                gunicorn.process.signal(signal.SIGUSR2)
+                # The other one, and its two.
+                wait_for(lambda: len(set(gunicorn.workers) - set(before)) == 3, PATIENCE)
+                wait_for_more(answers)
+                gunicorn.process.signal(signal.SIGTERM)
+                assert gunicorn.process.wait(SECONDS_TO_END) == 0
+                wait_for_more(answers)
+                assert not set(before) & set(gunicorn.process.members)
+            assert set(answers) == {200}, answers
+            assert name_at_home(browser) == "Ada Lovelace"
+            counted = metrics(browser)
+            name_at_home(browser)
+            assert metrics(browser) == counted + 1
+    finally:
+        gunicorn.close()
 
 
 def test_kill_9_of_a_worker_keeps_sessions_and_open_questions(gunicorn, browser, mail_server):
@@ -188,6 +196,33 @@ def test_clients_that_fall_silent_in_the_middle_of_a_request_do_not_stop_the_ser
         server.close()
 
 
+@contextlib.contextmanager
+def visitors(gunicorn: Gunicorn, browser: httpx.Client) -> Iterator[Counter[Any]]:
+    """Four of them, with that browser's session, ask for the guarded page inside the block; what they are answered."""
+    answers: Counter[Any] = Counter()
+    over = threading.Event()
+
+    def visit(*, one_connection: bool) -> None:
+        headers = JSON if one_connection else JSON | {"Connection": "close"}
+        with gunicorn.browser() as visitor:
+            visitor.cookies.update(browser.cookies)
+            while not over.is_set():
+                try:
+                    answers[visitor.get("/home", headers=headers).status_code] += 1
+                except httpx.HTTPError as error:
+                    answers[repr(error)] += 1
+
+    threads = [threading.Thread(target=visit, kwargs={"one_connection": number % 2 == 0}) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
 def wait_for_more(answers: Counter[Any], count: int = 50) -> None:
     """Until so many more have come."""
     enough = answers.total() + count
@@ -197,6 +232,13 @@ def wait_for_more(answers: Counter[Any], count: int = 50) -> None:
 def wait_for_others(gunicorn: Gunicorn, before: list[int]) -> None:
     """Until two workers run that did not before, and no other."""
     wait_for(lambda: len(now := gunicorn.workers) == 2 and not set(before) & set(now), PATIENCE)
+
+
+def metrics(browser: httpx.Client) -> float:
+    """How many requests for the guarded page all workers say they have answered."""
+    shown = browser.get("/metrics", headers={"Authorization": f"Bearer {SETTINGS['MAGICAUTH_METRICS_TOKEN']}"}).text
+    (count,) = re.findall(r'^magicauth_requests_total\{route="/home",status="200"\} ([0-9.]+)', shown, re.MULTILINE)
+    return float(count)
 
 
 def metrics_folder(worker: int) -> Path:
