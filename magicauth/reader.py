@@ -1,5 +1,6 @@
 """The one reader of what people and programs send: forms and JSON, each field a string, given once."""
 
+import contextlib
 import json
 from io import BytesIO
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ from werkzeug.formparser import FormDataParser
 from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
 
 BODY_BYTES = 64 * 1024
+_DISCARDED_MOST = 1024 * 1024
 _PARTS_MOST = 100
 _URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
@@ -31,6 +33,7 @@ def read_body() -> None:
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     if (request.content_length or 0) > BODY_BYTES:
+        _discard_body()
         raise TooLarge
     if is_json():
         g.fields = _json_fields(_body())
@@ -117,6 +120,12 @@ def _body() -> bytes:
         # The connection broke; what a form lost with its end may be what it meant.
         raise Invalid(reason="the body is shorter than announced")
     return body
+
+
+def _discard_body() -> None:
+    # A server that closes a connection with something unread on it may take its answer back, or lose the next request.
+    with contextlib.suppress(Exception):
+        request.environ["wsgi.input"].read(_DISCARDED_MOST)
 
 
 def _form_fields(body: bytes) -> dict[str, str]:

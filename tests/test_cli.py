@@ -3,13 +3,23 @@
 import json
 import os
 import re
+import shutil
+import socket
+import socketserver
 import sqlite3
+import ssl
 import subprocess
 import sys
-from contextlib import closing
+import threading
+import time
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import dns.message
+import dns.rcode
+import dns.resolver
+import dns.rrset
 import pytest
 from instruments import quiet_app
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
@@ -368,6 +378,54 @@ def test_the_doctor_finds_a_mail_server_that_takes_no_letters(redis_url, tmp_pat
         assert wrong(app) == ["mail"]
 
 
+@contextmanager
+def serving(server):
+    """The port of a server that answers inside the block."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class NoLogIn(socketserver.StreamRequestHandler):
+    """A mail server that knows nobody."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        for line in self.rfile:
+            answers = {b"EHLO": b"250-here\r\n250 AUTH PLAIN\r\n", b"AUTH": b"535 who is that\r\n"}
+            self.wfile.write(answers.get(line[:4].upper(), b"250 yes\r\n"))
+
+
+def test_the_doctor_finds_a_mail_server_that_does_not_know_us_and_keeps_the_password_to_himself(redis_url, tmp_path):
+    with serving(socketserver.TCPServer(("127.0.0.1", 0), NoLogIn)) as port:
+        settings = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(port), "MAIL_USERNAME": "us"}
+        with quiet_app(redis_url, tmp_path, MAIL_PASSWORD="open-sesame", **settings) as app:
+            assert wrong(app) == ["mail"]
+            output = app.test_cli_runner().invoke(args=["doctor"]).stdout
+    assert "SMTPAuthenticationError" in output and "open-sesame" not in output
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
+def test_the_doctor_finds_a_mail_server_whose_certificate_nobody_vouches_for(redis_url, tmp_path):
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    files = ["-keyout", "key.pem", "-out", "own.pem"]
+    subprocess.run([*command, *files], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem", tmp_path / "key.pem")
+    server = socketserver.TCPServer(("127.0.0.1", 0), NoLogIn)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with serving(server) as port:
+        settings = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(port), "MAIL_USE_SSL": "true"}
+        with quiet_app(redis_url, tmp_path, **settings) as app:
+            assert wrong(app) == ["mail"]
+            assert "CERTIFICATE_VERIFY_FAILED" in app.test_cli_runner().invoke(args=["doctor"]).stdout
+
+
 def test_the_doctor_finds_a_database_without_its_tables(redis, redis_url, tmp_path):
     settings = {
         "MAGICAUTH_MODE": "production",
@@ -381,6 +439,111 @@ def test_the_doctor_finds_a_database_without_its_tables(redis, redis_url, tmp_pa
         assert "migrations" in wrong(app)
         assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 0
         assert "migrations" not in wrong(app)
+
+
+@pytest.mark.parametrize("key", ["secret" * 10, "0123456789abcdef,ghijklmnopqrstuvwxyz"])
+def test_the_doctor_warns_of_a_key_that_is_guessable_or_no_good_as_a_fallback(redis_url, tmp_path, key):
+    with quiet_app(redis_url, tmp_path, SECRET_KEY=key) as app:
+        result = app.test_cli_runner().invoke(args=["doctor", "--json"])
+    states = {finding["check"]: finding["state"] for finding in json.loads(result.stdout)}
+    assert states["SECRET_KEY"] == "warning"
+    assert key not in result.stdout
+
+
+class Dns(socketserver.BaseRequestHandler):
+    """A name server with the records that a test gives it."""
+
+    records: dict[str, list[str]]
+
+    def handle(self) -> None:
+        message, socket = self.request
+        question = dns.message.from_wire(message)
+        name = question.question[0].name
+        answer = dns.message.make_response(question)
+        if texts := self.records.get(name.to_text(omit_final_dot=True)):
+            answer.answer.append(dns.rrset.from_text(name, 60, "IN", "TXT", *(f'"{text}"' for text in texts)))
+        elif not any(known.endswith("." + name.to_text(omit_final_dot=True)) for known in self.records):
+            answer.set_rcode(dns.rcode.NXDOMAIN)
+        socket.sendto(answer.to_wire(), self.client_address)
+
+
+@contextmanager
+def resolver_at(port):
+    """dnspython's resolver of this process asks there."""
+    dns.resolver.default_resolver = dns.resolver.Resolver(configure=False)
+    dns.resolver.default_resolver.nameservers = ["127.0.0.1"]
+    dns.resolver.default_resolver.port = port
+    try:
+        yield
+    finally:
+        dns.resolver.default_resolver = None
+
+
+@contextmanager
+def name_server(records):
+    """The resolver asks one with these records."""
+    handler = type("Handler", (Dns,), {"records": records})
+    with serving(socketserver.UDPServer(("127.0.0.1", 0), handler)) as port, resolver_at(port):
+        yield
+
+
+WELL_KEPT = {
+    "id.ada.dev": ["another=record", "v=spf1 mx -all"],
+    "mail._domainkey.id.ada.dev": ["v=DKIM1; p=key"],
+    "_dmarc.ada.dev": ["v=DMARC1; p=reject"],
+}
+
+
+@pytest.fixture
+def sender(redis, redis_url, tmp_path):
+    """What the doctor finds about the domain of letters, by check."""
+    settings = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": "1", "MAIL_DEFAULT_SENDER": "Ada <no-reply@id.ada.dev>"}
+    with quiet_app(redis_url, tmp_path, **settings) as app:
+
+        def find():
+            result = app.test_cli_runner().invoke(args=["doctor", "--json"])
+            found = {finding["check"]: (finding["state"], finding["words"]) for finding in json.loads(result.stdout)}
+            return {check: found[check] for check in ("sender", "SPF", "DKIM", "DMARC") if check in found}
+
+        yield find
+
+
+def test_the_doctor_finds_the_records_of_a_senders_domain(sender):
+    with name_server(WELL_KEPT):
+        found = sender()
+    assert found.keys() == {"SPF", "DKIM", "DMARC"}
+    assert found["SPF"] == ("ok", "v=spf1 mx -all")
+    assert found["DKIM"][0] == "ok" and "_domainkey.id.ada.dev" in found["DKIM"][1]
+    assert found["DMARC"] == ("ok", "v=DMARC1; p=reject")
+
+
+def test_the_doctor_warns_of_what_a_senders_domain_lacks(sender):
+    with name_server({"id.ada.dev": ["another=record"]}):
+        found = sender()
+    assert {check: state for check, (state, _) in found.items()} == dict.fromkeys(("SPF", "DKIM", "DMARC"), "warning")
+
+
+@pytest.mark.parametrize("texts", [["v=spf1 +all"], ["v=spf1 mx all"], ["v=spf1 mx -all", "v=spf1 a -all"]])
+def test_the_doctor_warns_of_records_that_protect_nothing(sender, texts):
+    with name_server(WELL_KEPT | {"id.ada.dev": texts}):
+        assert sender()["SPF"][0] == "warning"
+
+
+def test_the_doctor_waits_two_seconds_for_a_silent_name_server_and_finds_nothing_wrong(sender):
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        started = time.monotonic()
+        with resolver_at(silent.getsockname()[1]):
+            found = sender()
+    assert time.monotonic() - started < 4
+    assert found.keys() == {"sender"}
+    assert found["sender"][0] == "warning" and "not checked" in found["sender"][1]
+
+
+def test_the_doctor_asks_nobody_about_a_name_that_is_not_public(redis_url, tmp_path):
+    with quiet_app(redis_url, tmp_path, MAIL_SERVER="127.0.0.1", MAIL_DEFAULT_SENDER="no-reply@id.example.org") as app:
+        output = app.test_cli_runner().invoke(args=["doctor"]).stdout
+    assert "not checked: id.example.org is no public name" in output
 
 
 # --- when something is away ------------------------------------------------------------------------------------------

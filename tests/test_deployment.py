@@ -1,12 +1,14 @@
-"""What operators start: gunicorn's settings, refusals to start, the image and the compose file."""
+"""What operators start: gunicorn's settings, refusals to start, the image, compose, Kubernetes, systemd; alerts."""
 
 import http.server
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -156,3 +158,115 @@ def test_the_image_knows_whether_it_is_healthy(status, healthy):
             thread.join()
     assert (done.returncode == 0) is healthy
     assert asked == ["/healthz"]
+
+
+@pytest.fixture
+def manifests() -> list[Any]:
+    return list(yaml.safe_load_all((ROOT / "deploy/kubernetes/magicauth.yaml").read_text()))
+
+
+def pods(manifests: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each pod's specification, and its one container."""
+    for manifest in manifests:
+        if pod := manifest.get("spec", {}).get("template"):
+            (container,) = pod["spec"]["containers"]
+            yield pod["spec"], container
+
+
+def test_kubernetes_sets_what_production_needs_by_names_that_exist(manifests):
+    named = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
+    given = set(named["ConfigMap", "magicauth"]["data"])
+    assert given - {setting.name for setting in SETTINGS} == {"BIND"}
+    comment = text_of("kubernetes/magicauth.yaml").partition("apiVersion")[0]
+    assert all(name in comment for name in set(NEEDED) - given)
+    for _, container in pods(manifests):
+        assert container["envFrom"] == [{"configMapRef": {"name": "magicauth"}}, {"secretRef": {"name": "magicauth"}}]
+
+
+def test_kubernetes_asks_for_health_and_sends_visitors_where_something_listens(manifests, client):
+    named = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
+    deployment, service = named["Deployment", "magicauth"]["spec"], named["Service", "magicauth"]["spec"]
+    (container,) = deployment["template"]["spec"]["containers"]
+    (port,) = container["ports"]
+    assert named["ConfigMap", "magicauth"]["data"]["BIND"].endswith(f":{port['containerPort']}")
+    assert service["ports"][0]["targetPort"] == port["name"]
+    for probe in ("readinessProbe", "livenessProbe"):
+        asked = container[probe]["httpGet"]
+        assert asked["port"] == port["name"]
+        assert client.get(asked["path"]).status_code == 200
+    # Redis away must not restart what would wait for it.
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    for kind, name in named:
+        if kind == "Deployment":
+            spec = named[kind, name]["spec"]
+            assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
+    assert service["selector"] == deployment["template"]["metadata"]["labels"]
+
+
+def test_kubernetes_gives_no_rights_and_time_to_finish(manifests):
+    assert len(list(pods(manifests))) == 3
+    for spec, container in pods(manifests):
+        assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] == 10001
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert spec["automountServiceAccountToken"] is False and spec["enableServiceLinks"] is False
+        if spec.get("restartPolicy") != "OnFailure":
+            assert spec["terminationGracePeriodSeconds"] > gunicorn_settings()["graceful_timeout"]
+
+
+def test_kubernetes_migrates_in_a_job_of_its_own(manifests):
+    (job,) = [manifest for manifest in manifests if manifest["kind"] == "Job"]
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["flask", "db", "upgrade"]
+
+
+def text_of(name: str) -> str:
+    return (ROOT / "deploy" / name).read_text()
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_systemd_understands_the_units(tmp_path):
+    for name in ("flask", "gunicorn"):
+        (tmp_path / ".venv/bin").mkdir(parents=True, exist_ok=True)
+        shutil.copy("/bin/true", tmp_path / ".venv/bin" / name)
+    for name in ("magicauth.service", "magicauth-mail.service"):
+        (tmp_path / name).write_text(text_of(f"systemd/{name}").replace("/opt/magicauth", str(tmp_path)))
+    verify = ["systemd-analyze", "verify", "--man=no", *tmp_path.glob("*.service")]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["magicauth.service", "magicauth-mail.service"])
+def test_a_checkout_that_systemd_runs_is_in_production_whatever_its_flaskenv_says(name):
+    given = dict(re.findall(r"^Environment=(\w+)=(.*)$", text_of(f"systemd/{name}"), re.MULTILINE))
+    (command,) = re.findall(r"^Exec\w+=\S+/flask (.+)$", text_of(f"systemd/{name}"), re.MULTILINE)
+    run = [sys.executable, "-m", "flask", *command.split()]
+    done = subprocess.run(
+        run, env=clean_environment() | given, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "SECRET_KEY is missing" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["alerts.yml", "grafana-dashboard.json"])
+def test_what_is_watched_is_counted(name, make_app):
+    answer = (
+        make_app(MAGICAUTH_METRICS_TOKEN="secret")
+        .test_client()
+        .get("/metrics", headers={"Authorization": "Bearer secret"})
+    )
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", answer.text, re.MULTILINE))
+    counted = kinds.keys() | {f"{metric}_bucket" for metric, kind in kinds.items() if kind == "histogram"}
+    watched = set(re.findall(r"magicauth_\w+", text_of(name)))
+    assert watched and watched <= counted
+
+
+def test_the_alerts_are_rules():
+    (group,) = yaml.safe_load(text_of("alerts.yml"))["groups"]
+    names = [rule["alert"] for rule in group["rules"]]
+    assert len(names) == len(set(names)) > 0
+    for rule in group["rules"]:
+        assert rule["expr"] and rule["labels"]["severity"] in ("page", "ticket") and rule["annotations"]["summary"]
