@@ -69,11 +69,17 @@ def events_of(user_id: uuid.UUID, before: uuid.UUID | None, limit: int) -> Seque
     return db.session.scalars(query.where(AuditEvent.id < before) if before else query).all()
 
 
-def about(canonical_email: str) -> ColumnElement[bool]:
-    """Whether an event is about that address, or about the account that has it now: under an earlier address too, and
-    under an earlier secret key."""
-    user, of_address = User.by_email(canonical_email), AuditEvent.subject == subject(canonical_email)
-    return of_address if user is None else or_(of_address, AuditEvent.user_id == user.id)
+def latest(limit: int, *conditions: ColumnElement[bool], canonical_email: str = "") -> list[AuditEvent]:
+    """The latest events that meet the conditions, the newest first. Of an address: those of the account that has it
+    now too, under an earlier address and under an earlier secret key."""
+    query = select(AuditEvent).where(*conditions).order_by(AuditEvent.id.desc()).limit(limit)
+    if not canonical_email:
+        return list(db.session.scalars(query))
+    user = User.by_email(canonical_email)
+    about = [AuditEvent.subject == subject(canonical_email), *([AuditEvent.user_id == user.id] if user else [])]
+    # A walk along an index each. Asked for both at once, PostgreSQL may walk through everybody's events for a few.
+    found = {event.id: event for one in about for event in db.session.scalars(query.where(one))}
+    return [found[event_id] for event_id in sorted(found, reverse=True)[:limit]]
 
 
 def forget(user: User) -> None:

@@ -19,7 +19,7 @@ from magicauth.errors import N_, Invalid, Refused
 from magicauth.extensions import db
 from magicauth.flows import deletion, security, sign_up
 from magicauth.models import Action, AuditEvent, User, as_json, iso, parse_email
-from magicauth.models.user import new_id
+from magicauth.models.user import first_id, new_id
 from magicauth.ops import doctor
 from magicauth.respond import AWAY
 from magicauth.visitor import Visitor
@@ -269,16 +269,15 @@ def audit_command(
     email: str | None, action: str | None, result: str | None, since: datetime | None, limit: int, as_json_: bool
 ) -> None:
     """What happened to accounts, the latest first."""
-    query = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
-    if email:
-        query = query.where(audit.about(parse_email(email)[0]))
+    conditions = []
     if action:
-        query = query.where(AuditEvent.action == action)
+        conditions.append(AuditEvent.action == action)
     if result:
-        query = query.where(AuditEvent.result == result)
+        conditions.append(AuditEvent.result == result)
     if since:
-        query = query.where(AuditEvent.at >= since.replace(tzinfo=UTC))
-    _show((_event_facts(event) for event in db.session.scalars(query)), as_json_)
+        conditions.append(AuditEvent.id >= first_id(since.replace(tzinfo=UTC)))
+    found = audit.latest(limit, *conditions, canonical_email=parse_email(email)[0] if email else "")
+    _show(map(_event_facts, found), as_json_)
 
 
 @click.command("doctor", cls=_InOneLine)

@@ -1,15 +1,22 @@
 """Runs the revisions on the app's own database."""
 
+import time
+
 from alembic import context
 from flask import current_app
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from magicauth.extensions import Base
+
+LOCK_TIMEOUT_MS = 2000
 
 database = current_app.extensions["migrate"].db
 
 
 def run() -> None:
-    with database.engine.connect() as connection:
+    with _engine().connect() as connection:
+        if connection.dialect.name == "postgresql":
+            _wait_for_turn(connection)
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
@@ -18,6 +25,24 @@ def run() -> None:
         )
         with context.begin_transaction():
             context.run_migrations()
+
+
+def _engine() -> Engine:
+    if database.engine.dialect.name == "sqlite":
+        return database.engine
+    # Without the time-outs of requests: a revision may take longer. One that waits for a lock gives up, to be run
+    # again: every request would wait behind it.
+    patience = {"options": f"-c lock_timeout={LOCK_TIMEOUT_MS}"}
+    return create_engine(database.engine.url, poolclass=NullPool, connect_args=patience)
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    # Of several machines that start at once one migrates, and the others find it done. They ask again and again: an
+    # index that is built concurrently would wait for a statement that waits for its turn.
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(hashtext('magicauth'))")):
+        connection.rollback()
+        time.sleep(0.2)
+    connection.rollback()
 
 
 run()

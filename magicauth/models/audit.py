@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Index, String, Uuid
+from sqlalchemy import Index, String, Uuid, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from magicauth.errors import N_
@@ -71,7 +71,13 @@ class AuditEvent(Base):
     or why it was refused. Never a code, token, password or session id."""
 
     __tablename__ = "audit"
-    __table_args__ = (Index("ix_audit_user_id_id", "user_id", "id"), Index("ix_audit_subject_id", "subject", "id"))
+    __table_args__ = (
+        Index("ix_audit_user_id_id", "user_id", "id"),
+        Index("ix_audit_subject_id", "subject", "id"),
+        Index("ix_audit_action_id", "action", "id"),
+        # What went well is nine events in ten, and found without.
+        Index("ix_audit_result_id", "result", "id", postgresql_where=text("result <> 'ok'")),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=new_id)
     at: Mapped[datetime] = mapped_column(UtcDateTime)
