@@ -26,8 +26,8 @@ from gunicorn.workers.gthread import ThreadWorker
 # Of several workers that cannot start for the same reason, one says so.
 _voice = multiprocessing.get_context("fork").Lock()
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its files there without a name
-# Of this master: one that USR2 put in the place of another must not count in what that one takes away.
 _METRICS = "magicauth-metrics-"
+# Of this master: one that USR2 put in the place of another must not count in what that one takes away.
 _OUR_METRICS = f"{_METRICS}{os.getpid()}-"
 # Seconds that a client may pause in the middle of a request.
 _SILENCE_MOST = 5

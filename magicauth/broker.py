@@ -1,6 +1,7 @@
 """dramatiq's broker with what it lacks: it scans no keyspace, and loses no letter while Redis is away."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ class Broker(dramatiq_redis.RedisBroker):
         script = dramatiq_redis._scripts["dispatch"]
         if self._KEYS not in script:
             raise RuntimeError("dramatiq's Redis script is not the one this was written for")
+        self.stopping = threading.Event()
         self.scripts["dispatch"] = self.client.register_script(script.replace(self._KEYS, self._TWO_LISTS))
 
     @property
@@ -40,12 +42,15 @@ class Broker(dramatiq_redis.RedisBroker):
         return _Consumer
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
-        """For the worker, which puts a letter back for later: dramatiq drops it if that fails. Waits for Redis."""
+        """For the worker, which puts a letter back for later: dramatiq drops it if that fails. Waits for Redis, or
+        until the worker is to stop: Redis has the letter still. One that timed out may be queued twice."""
         while True:
             try:
                 return self.enqueue_once(message, delay=delay)
-            except redis_errors.ConnectionError:
-                time.sleep(_WHILE_AWAY)
+            except redis_errors.ConnectionError as error:
+                log.warning("a letter waits to be put off, Redis is away: %s", error)
+                if self.stopping.wait(_WHILE_AWAY):
+                    raise
 
     def enqueue_once(self, message: Any, *, delay: int | None = None) -> Any:
         """For a request. Raises RedisError."""
@@ -95,6 +100,13 @@ class _Consumer(dramatiq_redis._RedisConsumer):
         """Forgets a letter that is given up."""
         super().nack(message)  # type: ignore[no-untyped-call]
         self._in_hand.discard(message.options["redis_message_id"])
+
+    def requeue(self, messages: Any) -> None:
+        """Puts back what was not begun. Raises ConnectionClosed, which dramatiq expects of a broker that is away."""
+        try:
+            super().requeue(messages)  # type: ignore[no-untyped-call]
+        except REDIS_IS_AWAY as error:
+            raise dramatiq.ConnectionClosed(error) from None
 
     def _put_back(self) -> None:
         # What Redis handed out in an answer that came too late: nobody has it, and this worker counts as alive.

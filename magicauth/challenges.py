@@ -18,8 +18,9 @@ Purpose = Literal["sign_in", "sign_up", "reset", "change_email", "fresh", "undo_
 
 # Seconds that a letter of warning, and the way back from a changed address, are good.
 WARNING_TTL = 72 * 3600
-# Longer than asking for its letter again and again keeps the challenge of a change of address open.
-CHANGE_LIFE_MOST = 24 * 3600
+# A change of address is known to be under way for at least so long: longer than asking for its letter again and again
+# keeps its challenge open.
+CHANGE_LIFE = 24 * 3600
 # Addresses that may be typed at one link in a browser that did not ask for it.
 ADDRESS_ATTEMPTS = 5
 
@@ -165,9 +166,12 @@ def take(challenge: Challenge) -> Challenge | None:
     return _read(challenge.id, dict(zip(stored[::2], stored[1::2], strict=True))) if stored else None
 
 
-def reopen(taken: Challenge) -> None:
+def reopen(challenge: Challenge) -> None:
     """Takes its end back, with a new life, where what it was to lead to could not be done and nobody got in by it."""
-    _store(taken)
+    if challenge.purpose == "change_email" and redis().get(_change_key(challenge.user_id)) != challenge.id.encode():
+        # Its owner has ended it while it was being answered.
+        return
+    _store(challenge)
 
 
 def resend(challenge: Challenge) -> tuple[Challenge | None, int]:
@@ -200,8 +204,11 @@ def remember_warning(challenge: Challenge) -> None:
 
 def remember_change(challenge: Challenge, user_id: str) -> None:
     """Notes the change of address that a user has under way, for `void_change`; one at a time: an earlier one ends."""
-    void_change(user_id)
-    redis().set(_change_key(user_id), challenge.id, ex=CHANGE_LIFE_MOST)
+    life = max(CHANGE_LIFE, 10 * ttl(challenge.purpose))
+    # Swapped in one step: of two that are begun at once, each ends the one whose place it takes.
+    earlier = redis().set(_change_key(user_id), challenge.id, ex=life, get=True)
+    if earlier:
+        redis().delete(_key(earlier.decode()))
 
 
 def void_change(user_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The machines under magicauth: database, SMTP and Redis."""
+"""The machines under magicauth: database, Redis and keys."""
 
 from collections.abc import Sequence
 from pathlib import Path

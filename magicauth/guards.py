@@ -136,6 +136,11 @@ def freshen(proof: str) -> None:
     this_session().renew()
 
 
+def other_account(user_id: str) -> str | None:
+    """The address of the account that is signed in here, if it is another than that of `user_id`."""
+    return current_user.email if current_user and session["user_id"] != user_id else None
+
+
 def wanted_page() -> str:
     """The page that wanted a fresh sign-in, which shows again what was typed there; or the account's."""
     wanted = session.get("wanted")

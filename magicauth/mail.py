@@ -100,7 +100,12 @@ def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     """To the old address: which one took its place, and the way back."""
     undo_url = f"{job.context['base_url']}/account/email/undo?token={challenge.token}"
     return _letter(
-        "email_changed", job, challenge.email, undo_url=undo_url, new_email=job.context["new_email"], hours=72
+        "email_changed",
+        job,
+        challenge.email,
+        undo_url=undo_url,
+        new_email=job.context["new_email"],
+        hours=challenges.WARNING_TTL // 3600,
     )
 
 

@@ -114,6 +114,7 @@ class Outbox:
         """Starts the worker of this process, once. After the fork: threads do not survive one."""
         with self._lock:
             if self._worker is None:
+                self.broker.stopping.clear()
                 self._worker = dramatiq.Worker(
                     self.broker, worker_threads=threads, worker_timeout=_POLL_MS, queues={QUEUE}
                 )
@@ -123,6 +124,7 @@ class Outbox:
         """Lets the worker finish the letter in its hand and stops it."""
         with self._lock:
             if self._worker is not None:
+                self.broker.stopping.set()
                 self._worker.stop(timeout=int(timeout * 1000))
                 self._worker = None
 
@@ -144,6 +146,8 @@ class Outbox:
                 message = self.write(job, challenge)
                 if message is not None:
                     self.deliver(message)
+            except REDIS_IS_AWAY:
+                raise
             except Exception as error:
                 with contextlib.suppress(*REDIS_IS_AWAY):
                     _note("failed", f"{type(error).__name__}")
@@ -155,9 +159,9 @@ class Outbox:
             metrics.LETTERS.labels(job.letter, "sent").inc()
             # It is out: a Redis that went away meanwhile must not have it sent again.
             with contextlib.suppress(*REDIS_IS_AWAY):
-                _note("ok")
                 if challenge is not None:
                     challenges.handed_over(challenge, job.send)
+                _note("ok")
 
 
 def start_with_first_request(app: Flask) -> Callable[..., Any]:

@@ -87,7 +87,7 @@ def strength(password: str, about: Iterable[str]) -> tuple[int, str]:
     if len(password) > LENGTH_MOST:
         return 0, N_("Use at most 128 characters.")
     words = [word for text in about for word in (text, *_words(text)) if len(word) > 2]
-    score, kind = _guess(_quick_to_guess(password[:_ZXCVBN_LENGTH]), words)
+    score, kind = _guess(_made_plain(password[:_ZXCVBN_LENGTH]), words)
     in_words = _FAIR.get(kind) if score == _WEAKEST_SCORE else None
     return score, in_words or _IN_WORDS[score]
 
@@ -102,7 +102,7 @@ def _guess(password: str, words: list[str]) -> tuple[int, str]:
     return found["score"], max(found["sequence"], key=lambda part: len(part["token"]))["pattern"]
 
 
-def _quick_to_guess(password: str) -> str:
+def _made_plain(password: str) -> str:
     """The password with all but a few of its letter-like signs made plain ones, as hard to guess."""
     found = "".join(sign for sign in dict.fromkeys(password) if sign in _LETTER_LIKE)[_LETTER_LIKE_MOST:]
     return password.translate(str.maketrans(found, _PLAIN[: len(found)]))

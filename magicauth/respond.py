@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-import redis.exceptions
 import sqlalchemy.exc
 import sqlalchemy.orm.exc
 from flask import Flask, Response, current_app, g, jsonify, redirect, render_template, request
@@ -14,6 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
+from magicauth.broker import REDIS_IS_AWAY
 from magicauth.errors import N_, Denied, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
 from magicauth.extensions import db
 from magicauth.reader import wants_json
@@ -28,8 +28,7 @@ _SENTENCES = {400: N_("Bad Request."), 403: N_("Forbidden.")}
 # What Redis, a Cluster and the database raise when they are away, full, read-only or too slow, or when another change
 # of the same account came first. Everything else they raise is our mistake, and a 500.
 AWAY = (
-    redis.exceptions.RedisError,
-    redis.exceptions.RedisClusterException,
+    *REDIS_IS_AWAY,
     sqlalchemy.exc.OperationalError,
     sqlalchemy.exc.InterfaceError,
     sqlalchemy.exc.InternalError,

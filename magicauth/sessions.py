@@ -20,8 +20,8 @@ from flask.sessions import SessionMixin
 from flask_session.base import Serializer
 from flask_session.redis.redis import RedisSessionInterface
 from redis import Redis
-from redis.exceptions import RedisClusterException, RedisError
 
+from magicauth.broker import REDIS_IS_AWAY
 from magicauth.crypto import digest
 from magicauth.extensions import redis
 
@@ -125,7 +125,8 @@ def decode(stored: bytes) -> dict[str, Any] | None:
     """What `encode` was given, or None for what is no session. Only msgpack, and never a pickle."""
     with contextlib.suppress(msgspec.DecodeError):
         data = msgspec.msgpack.decode(stored)
-        return {str(_NAME_OF.get(key, key)): value for key, value in data.items()} if isinstance(data, dict) else None
+        # A number that a newer release has added stays one, and is written back as it came.
+        return {_NAME_OF.get(key) or key: value for key, value in data.items()} if isinstance(data, dict) else None
     return None
 
 
@@ -160,7 +161,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             return
         try:
             self._save(app, session, response)
-        except (RedisError, RedisClusterException) as error:
+        except REDIS_IS_AWAY as error:
             _answer_instead(response, app.make_response(app.handle_user_exception(error)))
 
     def _save(self, app: Flask, session: Session, response: Response) -> None:
@@ -176,10 +177,12 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
                 self._drop_cookie(app, response)
             return
         replaced = self._get_store_id(session.replaced) if session.replaced else None
-        if replaced and session.carried_on and "user_id" in session and not self.client.delete(replaced):
+        if replaced and session.carried_on and "user_id" in session:
             # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew.
-            self._drop_cookie(app, response)
-            return
+            if not self.client.delete(replaced):
+                self._drop_cookie(app, response)
+                return
+            replaced = None
         session.sid = self._generate_sid(self.sid_length)
         self._write_new(session, life, replaced)
         response.set_cookie(

@@ -240,12 +240,27 @@ def calls_in(act):
     return count
 
 
+def calls_for_everybody(ask):
+    """The middle count of five for each: two with an account, and two without."""
+    rounds = [[ask(email) for email in (KNOWN, WITHOUT_PASSWORD, *STRANGERS)] for _ in range(5)]
+    return [statistics.median(counts) for counts in zip(*rounds, strict=True)]
+
+
 @pytest.mark.parametrize("path", ["/auth", "/users/magic_link", "/auth/reset"])
 def test_the_time_of_an_answer_tells_nothing(app, path):
     # Calls, because they can be counted: of time, benchmarks/timing.py takes medians.
     def ask(email):
         return calls_in(lambda: app.test_client().post(path, json={"email": email}))
 
-    rounds = [[ask(email) for email in (KNOWN, WITHOUT_PASSWORD, *STRANGERS)] for _ in range(5)]
-    known, without, stranger, another = (statistics.median(counts) for counts in zip(*rounds, strict=True))
+    known, without, stranger, another = calls_for_everybody(ask)
+    assert stranger == pytest.approx(known, rel=0.01) and another == pytest.approx(without, rel=0.01)
+
+
+def test_the_time_that_a_wrong_code_takes_tells_nothing(app):
+    def guess(email):
+        browser = app.test_client()
+        browser.post("/auth", json={"email": email})
+        return calls_in(lambda: browser.post("/verify", json={"OTP": "x"}))
+
+    known, without, stranger, another = calls_for_everybody(guess)
     assert stranger == pytest.approx(known, rel=0.01) and another == pytest.approx(without, rel=0.01)

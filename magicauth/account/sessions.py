@@ -33,10 +33,11 @@ def show() -> Response:
 @again(show)
 def end() -> Response:
     row = current_user.row
+    # An intruder who is shown out must not take the account along by an address that he typed before. First, so that
+    # pressing again helps where Redis went away in between.
+    challenges.void_change(row.id.hex)
     if not sessions.revoke(row.id.hex, read("session")):
         raise NotFound(N_("Session not found."))
-    # An intruder who is shown out must not take the account along by an address that he typed before.
-    challenges.void_change(row.id.hex)
     audit.record(Action.SESSION_ENDED, visitor(), row)
     guards.notify(N_("That session is ended."))
     return go("/account/sessions", "Session ended.")

@@ -34,7 +34,7 @@ def show() -> Response:
         asked=SimpleNamespace(
             browser=challenge.browser, place=challenge.ip, at=datetime.fromtimestamp(challenge.sent, UTC)
         ),
-        other_account=_other_account(challenge.user_id),
+        other_account=guards.other_account(challenge.user_id),
     )
 
 
@@ -48,7 +48,3 @@ def follow() -> Response:
 def _asked_here() -> str:
     pending = guards.pending()
     return pending.challenge_id if pending else ""
-
-
-def _other_account(user_id: str) -> str | None:
-    return current_user.email if current_user and current_user.id.replace("-", "") != user_id else None

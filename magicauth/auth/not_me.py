@@ -5,7 +5,6 @@ from flask import Blueprint, Response
 from magicauth import guards
 from magicauth.errors import N_, Denied
 from magicauth.flows import not_me
-from magicauth.guards import current_user
 from magicauth.reader import read, read_query
 from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
@@ -20,14 +19,14 @@ def ask() -> Response:
         challenge = not_me.look_at(token)
     except Denied as refusal:
         return link_gone(refusal, "/auth/reset")
-    return page("auth/not_me.html", token=token, other_account=_other_account(challenge.user_id))
+    return page("auth/not_me.html", token=token, other_account=guards.other_account(challenge.user_id))
 
 
 @bp.post("/auth/not_me")
 @again(ask)
 def secure() -> Response:
     user_id, pending = not_me.secure(read("token") or read_query("token"), visitor())
-    if _other_account(user_id):
+    if guards.other_account(user_id):
         guards.notify(N_("That account is signed out everywhere. You stay signed in here."))
     else:
         guards.end_session()
@@ -36,7 +35,3 @@ def secure() -> Response:
         return go("/auth", "All sessions ended.")
     guards.keep_pending(pending)
     return go("/verify", "All sessions ended. Letter sent to your email!")
-
-
-def _other_account(user_id: str) -> str | None:
-    return current_user.email if current_user and current_user.id.replace("-", "") != user_id else None

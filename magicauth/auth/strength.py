@@ -23,8 +23,8 @@ def tell() -> Response:
 
 
 def _whose() -> tuple[str, str]:
-    """Whose address and name it must not be made of. Only those may ask who may choose a password now: to them it costs
-    no more than its form does, and a stranger would have us work for nothing. Raises Denied or SignInRequired."""
+    """Whose address and name it must not be made of. Only those may ask who are choosing a password, or are signed in
+    and so known: a stranger would have us work for nothing. Raises Invalid, Denied or SignInRequired."""
     token = read("token")
     if token:
         return sign_up.invitation(token).email, read("name")

@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from flask import current_app
 from sqlalchemy.exc import SQLAlchemyError
 
 from magicauth import audit, challenges, limits, mail, metrics
+from magicauth.broker import REDIS_IS_AWAY
 from magicauth.challenges import Challenge, Purpose
-from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, TooMany
+from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, Refused, TooMany
 from magicauth.flows import security
 from magicauth.models import Action, User, parse_email
 from magicauth.pending import Pending
@@ -83,7 +84,7 @@ def seconds_to_wait(challenge: Challenge) -> float:
 
 
 def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
-    """The challenge that the typed code answers, ended by it, as it was before.
+    """The challenge that the typed code answers, ended by it; as it stood before this try, so that it can be reopened.
 
     Raises NotFound if none is open, Invalid if nothing was typed, TooMany, or Incorrect with `attempts_left`.
     """
@@ -111,13 +112,13 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     return replace(taken, attempts=taken.attempts - 1)
 
 
-def by_link(token: str, here: str, typed_email: str, purposes: Collection[Purpose] = PURPOSES) -> Challenge:
-    """The challenge that the link answers, ended by it, as it was before. `here` is the id of the challenge that this
-    browser asked for; a browser that did not ask names the address.
+def by_link(token: str, here: str, typed_email: str) -> Challenge:
+    """The challenge that the link answers, ended by it; as it stood before this try, so that it can be reopened. `here`
+    is the id of the challenge that this browser asked for; a browser that did not ask names the address.
 
     Raises Denied. An address that is mistyped costs one of a few tries and leaves the link good.
     """
-    challenge = look_at_link(token, purposes)
+    challenge = look_at_link(token)
     elsewhere = challenge.id != here
     # A mail scanner that presses the button types no address, and costs the link nothing.
     if elsewhere and not (typed_email and challenges.attempt_address(challenge, canonical_or_nothing(typed_email))):
@@ -139,6 +140,9 @@ def good_until_done(answered: Challenge) -> Iterator[None]:
         yield
     except SQLAlchemyError:
         challenges.reopen(answered)
+        raise
+    except Refused:
+        _settle(answered)
         raise
     _settle(answered)
 
@@ -186,7 +190,9 @@ def _settle(challenge: Challenge) -> None:
     metrics.LETTER_TO_USE.observe(time.time() - challenge.sent)
     # Letters that were answered cost nobody anything: an office behind one address is not locked out.
     asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
-    limits.give_back("mails", asked, challenge.sends)
+    # What the answer led to is done, and is not undone by a Redis that cannot count any more.
+    with suppress(*REDIS_IS_AWAY):
+        limits.give_back("mails", asked, challenge.sends)
 
 
 def canonical_or_nothing(typed: str) -> str:

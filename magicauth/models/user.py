@@ -3,6 +3,7 @@
 import secrets
 import time
 import uuid
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -92,14 +93,21 @@ class User(Base):
         """The user of that address."""
         found = db.session.scalar(_BY_EMAIL, {"canonical_email": canonical_email})
         if found is None:
-            # As much work as a row is: the time of an answer must not tell who has an account.
-            cls(id=new_id(), canonical_email=canonical_email, email=canonical_email)
+            _work_as_for_a_row()
         return found
 
     @classmethod
     def by_id(cls, user_id: str) -> "User | None":
         """The user with the id `user_id` (32 hex digits)."""
-        return db.session.get(cls, uuid.UUID(user_id))
+        found = db.session.get(cls, uuid.UUID(user_id))
+        if found is None:
+            _work_as_for_a_row()
+        return found
+
+
+def _work_as_for_a_row() -> None:
+    # The time of an answer must not tell who has an account.
+    User(id=new_id(), canonical_email="", email="")
 
 
 # Built once: building it costs as much as running it.
@@ -109,7 +117,7 @@ _BY_EMAIL = select(User).where(User.canonical_email == bindparam("canonical_emai
 @event.listens_for(User, "load")
 def _keep(user: User, context: Any) -> None:
     """SQLAlchemy forgets a row as soon as nobody holds it: a request that comes back to its user need not ask again."""
-    context.session.info.setdefault("users", []).append(user)
+    context.session.info.setdefault("users", deque(maxlen=8)).append(user)
 
 
 def as_json(user: Any) -> dict[str, Any]:

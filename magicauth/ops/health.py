@@ -35,7 +35,7 @@ def readyz() -> Response:
 
 
 def redis_answers() -> None:
-    """Raises what Redis raises when it is away, or cannot be written to."""
+    """Raises what Redis raises when it is away."""
     redis().ping()
 
 

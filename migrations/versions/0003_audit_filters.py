@@ -25,6 +25,8 @@ def upgrade() -> None:
             postgresql_concurrently=True,
             postgresql_where=sa.text("result <> 'ok'"),
         )
+        if op.get_bind().dialect.name == "postgresql":
+            op.execute("RESET lock_timeout")
 
 
 def downgrade() -> None:

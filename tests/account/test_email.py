@@ -4,8 +4,20 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
-from instruments import change_user, delivering, later, quiet_app, redis_commands, session_id, sql_statements
+from instruments import (
+    at_once,
+    change_user,
+    delivering,
+    later,
+    quiet_app,
+    redis_commands,
+    same_browser,
+    session_id,
+    sql_statements,
+)
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+
+from magicauth import challenges
 
 NEW = "ada@new.example.org"
 THIEF = "mallory@example.org"
@@ -326,6 +338,32 @@ def test_a_change_that_an_intruder_began_ends_with_the_session_that_he_is_shown_
     answer = other_browser(ada).post("/auth/link", json={"token": link.token, "email": "thief@example.org"})
     assert answer.status_code == 403
     assert ada.get("/home", headers=JSON).get_json()["user"]["email"] == EMAIL
+
+
+def test_of_changes_begun_at_once_one_is_left_for_the_owner_to_end(make_app):
+    app = make_app(MAGICAUTH_LIMIT_MAILS_PER_ADDRESS="1000 per hour")
+    ada = app.test_client()
+    sign_up(ada)
+    tabs = [same_browser(ada) for _ in range(8)]
+    at_once(8, lambda number: tabs[number].post("/account/email", data={"email": f"thief{number}@example.org"}))
+    links = [Letters(app).all(f"thief{number}@example.org") for number in range(8)]
+    good = [
+        letter.token
+        for letters in links
+        for letter in letters
+        if other_browser(ada).get("/auth/link", query_string={"token": letter.token}, headers=JSON).status_code == 200
+    ]
+    assert len(good) == 1
+
+
+def test_a_change_that_was_ended_while_it_was_being_answered_is_not_opened_again(app, ada, mailbox):
+    ada.post("/account/email", data={"email": NEW})
+    with app.app_context():
+        challenge = challenges.open_link(mailbox.last(NEW).token, ["change_email"])
+        taken = challenges.take(challenge)
+        challenges.void_change(taken.user_id)
+        challenges.reopen(taken)
+        assert challenges.get(taken.id) is None
 
 
 def test_a_second_change_takes_the_place_of_the_first(ada, mailbox):
