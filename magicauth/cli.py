@@ -107,6 +107,8 @@ def create_user(email: str, name: str, admin: bool, password_stdin: bool) -> Non
         db.session.rollback()
         raise click.ClickException(f"{typed} has an account already.") from None
     click.echo(f"Account made: {typed}")
+    if not password:
+        click.echo("Without a password: its owner signs in by mailed code, and may set one under Account.")
 
 
 @users.command("invite")

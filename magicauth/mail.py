@@ -53,7 +53,9 @@ def sign_in(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     if disabled is not None:
         return _letter("disabled_account", job, challenge.email, disabled.language)
     if current_app.config["MAGICAUTH_SIGN_UP"] == "open":
-        follow_up = challenges.issue("sign_up", challenge.email, following=challenge, browser=challenge.browser)
+        follow_up = challenges.issue(
+            "sign_up", challenge.email, following=challenge, browser=challenge.browser, next=challenge.next
+        )
         return _answerable("no_account", job, follow_up)
     # What cannot lead anywhere is said once a day, so that nobody can fill an inbox with it.
     told = f"magicauth:told-no-account:{keyring().tag('told', challenge.email.lower())}"
@@ -170,6 +172,7 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
         epoch=user.session_epoch,
         browser=challenge.browser,
         language=user.language or "",
+        next=challenge.next,
     )
     return _answerable("has_account", job, follow_up)
 

@@ -197,4 +197,5 @@ def _with_retry_after(response: Response, refusal: Refused) -> Response:
 
 def _log(refusal: Refused) -> None:
     level = logging.WARNING if refusal.status >= 500 else logging.INFO
-    log.log(level, "refused: %s %s", refusal.message, refusal.reason, extra={"status": refusal.status})
+    said = " ".join(filter(None, ("refused:", refusal.message, refusal.reason)))
+    log.log(level, said, extra={"status": refusal.status})

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from bs4 import BeautifulSoup
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_up
 
 
@@ -108,3 +109,32 @@ def test_sign_up_that_is_not_open_is_refused(make_app, policy, message):
     assert client.get("/users/magic_link").status_code == 403
     answer = client.post("/users/magic_link", json={"email": EMAIL})
     assert (answer.status_code, answer.get_json()["message"]) == (403, message)
+
+
+# --- where it leads ---------------------------------------------------------------------------------------------------
+
+
+def test_a_newcomer_comes_back_to_the_page_that_was_wanted(client, mailbox):
+    page = BeautifulSoup(client.get("/account/activity?x=1", follow_redirects=True).text, "html.parser")
+    form = client.get(page.find("a", string="Create an account")["href"])
+    wanted = BeautifulSoup(form.text, "html.parser").find("input", {"name": "next"})["value"]
+    assert wanted == "/account/activity?x=1"
+    client.post("/users/magic_link", data={"email": EMAIL, "next": wanted})
+    answer = client.post(mailbox.last().link, data={"name": "Ada", "password": PASSWORD})
+    assert answer.location == wanted
+
+
+def test_one_who_has_an_account_after_all_comes_back_to_it_too(client, mailbox):
+    sign_up(client)
+    newcomer = other_browser(client)
+    newcomer.post("/users/magic_link", data={"email": EMAIL, "next": "/account/activity"})
+    token = mailbox.last().token
+    assert newcomer.post("/auth/link", data={"token": token, "email": EMAIL}).location == "/auth/password"
+    assert newcomer.post("/auth/password", data={"password": PASSWORD}).location == "/account/activity"
+
+
+@pytest.mark.parametrize("bad", ["https://evil.example", "//evil.example", "/%09/evil.example"])
+def test_a_newcomer_is_led_nowhere_else(client, mailbox, bad):
+    client.post("/users/magic_link", data={"email": EMAIL, "next": bad})
+    answer = client.post(mailbox.last().link, data={"name": "Ada", "password": PASSWORD})
+    assert answer.location == "/home"

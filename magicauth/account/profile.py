@@ -4,6 +4,7 @@ from flask import Blueprint, Response
 
 from magicauth import audit, guards
 from magicauth.errors import N_, Invalid
+from magicauth.extensions import db
 from magicauth.flows.sign_up import clean_profile
 from magicauth.guards import current_user, login_required
 from magicauth.languages import LANGUAGES
@@ -30,8 +31,9 @@ def save() -> Response:
         raise Invalid(errors=errors)
     row = current_user.row
     row.name, row.phone, row.language = name, phone or None, _language(read_text("language"))
-    audit.record(Action.PROFILE_CHANGED, visitor(), row)
-    guards.refresh_facts(row)
+    if db.session.is_modified(row):
+        audit.record(Action.PROFILE_CHANGED, visitor(), row)
+        guards.refresh_facts(row)
     guards.notify(N_("Saved."))
     return go("/account", "Saved.", user=as_json(row))
 

@@ -8,7 +8,8 @@ from magicauth.flows import sign_up
 from magicauth.flows.sign_up import invitation
 from magicauth.guards import current_user
 from magicauth.models import as_json
-from magicauth.reader import read, read_query, read_text
+from magicauth.next_page import own_path
+from magicauth.reader import read, read_query, read_query_leniently, read_text, typed
 from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
 
@@ -18,13 +19,13 @@ bp = Blueprint("sign_up", __name__)
 @bp.get("/users/magic_link")
 def ask() -> Response:
     sign_up.require_open()
-    return page("auth/sign_up.html")
+    return page("auth/sign_up.html", next=own_path(typed().get("next") or read_query_leniently("next")))
 
 
 @bp.post("/users/magic_link")
 @again(ask)
 def send_link() -> Response:
-    sign_up.start(read("email"), visitor())
+    sign_up.start(read("email"), visitor(), next_page=own_path(read("next")))
     return go("/users/magic_link/sent", "Link sent to your email!")
 
 
@@ -46,11 +47,11 @@ def ask_the_rest() -> Response:
 @bp.post("/users/signup")
 @again(ask_the_rest)
 def finish() -> Response:
-    user = sign_up.finish(
+    user, next_page = sign_up.finish(
         _token(), read_text("name"), read_text("password"), read_text("phone"), read_text("email"), visitor()
     )
     guards.start_session(user, ["email"] + (["password"] if user.password_hash else []))
-    return go("/home", "User saved!", 201, user=as_json(user))
+    return go(next_page or "/home", "User saved!", 201, user=as_json(user))
 
 
 def _token() -> str:

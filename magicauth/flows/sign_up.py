@@ -18,12 +18,12 @@ from magicauth.visitor import Visitor
 _PHONE = re.compile(r"\+?[0-9][0-9 ()./-]*")
 
 
-def start(typed_email: str, visitor: Visitor) -> None:
+def start(typed_email: str, visitor: Visitor, *, next_page: str) -> None:
     """Mails the link; the owner of an account gets one that signs in. Raises Denied, Invalid or TooMany."""
     require_open()
     email, typed = parse_email(typed_email)
     user = User.by_email(email)
-    email_proof.ask("sign_up", email, user.email if user else typed, user, visitor)
+    email_proof.ask("sign_up", email, user.email if user else typed, user, visitor, next_page)
 
 
 def require_open() -> None:
@@ -45,8 +45,9 @@ def invitation(token: str) -> Challenge:
     return challenge
 
 
-def finish(token: str, name: str, password: str, phone: str, typed_email: str, visitor: Visitor) -> User:
-    """Makes the account. A form with mistakes keeps the link good. Raises Invalid or Denied."""
+def finish(token: str, name: str, password: str, phone: str, typed_email: str, visitor: Visitor) -> tuple[User, str]:
+    """Makes the account: it, and the page that was wanted when its link was asked for. A form with mistakes keeps the
+    link good. Raises Invalid or Denied."""
     challenge = invitation(token)
     email, typed = parse_email(challenge.email)
     if typed_email and email_proof.canonical_or_nothing(typed_email) != email:
@@ -75,7 +76,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
         raise _taken() from None
     challenges.redeem(challenge)
     limits.give_back("mails", limits.Asker(email, challenge.ip, challenge.device), challenge.sends)
-    return user
+    return user, challenge.next
 
 
 def clean_profile(name: str, phone: str) -> tuple[str, str, dict[str, list[str]]]:

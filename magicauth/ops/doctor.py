@@ -1,5 +1,6 @@
 """`flask doctor`: every setting and dependency looked at, one finding each."""
 
+import os
 import re
 import smtplib
 import time
@@ -30,6 +31,10 @@ DNS_TIMEOUT = 2.0
 _NOT_PUBLIC = re.compile(r"(.*\.)?(example(\.(com|net|org))?|test|invalid|localhost|local)|[0-9.]+")
 
 
+# Set by whoever means to run production.
+_OF_PRODUCTION = ("PUBLIC_URL", "DATABASE_URL", "REDIS_URL", "MAIL_SERVER")
+
+
 @dataclass(frozen=True)
 class Finding:
     """What was looked at, how it is, and in words what follows."""
@@ -50,7 +55,13 @@ def examine() -> list[Finding]:
 def _settings() -> Iterator[Finding]:
     config = current_app.config
     production = config["MAGICAUTH_MODE"] == "production"
-    yield Finding("MAGICAUTH_MODE", "ok", config["MAGICAUTH_MODE"])
+    # Where gunicorn would refuse to start, or use other stores.
+    meant = [name for name in _OF_PRODUCTION if os.environ.get(name)]
+    if production or not meant:
+        yield Finding("MAGICAUTH_MODE", "ok", config["MAGICAUTH_MODE"])
+    else:
+        words = f"development, though {', '.join(meant)} is set: gunicorn runs production (MAGICAUTH_MODE=production)"
+        yield Finding("MAGICAUTH_MODE", "warning", words)
     key = config["SECRET_KEY"]
     if len(key) < SECRET_KEY_LENGTH or len(set(key)) < DIFFERENT_CHARACTERS_LEAST:
         yield Finding(
@@ -80,7 +91,7 @@ def _settings() -> Iterator[Finding]:
     else:
         yield Finding("MAGICAUTH_TRUSTED_PROXIES", "ok", str(proxies))
     secure = config["SESSION_COOKIE_SECURE"]
-    flags = f"{config['SESSION_COOKIE_NAME']}: HttpOnly, SameSite=Lax" + (", Secure" if secure else "")
+    flags = f"{config['SESSION_COOKIE_NAME']}: HttpOnly, SameSite=Lax, " + ("Secure" if secure else "without Secure")
     yield Finding("cookies", "ok" if secure or not production else "warning", flags)
     if config["MAGICAUTH_SESSION_IDLE"] > config["MAGICAUTH_SESSION_ABSOLUTE"]:
         yield Finding("sessions", "warning", "the idle time is longer than the absolute one")

@@ -134,3 +134,9 @@ def test_another_browser_shows_the_new_name_within_a_minute(ada, redis):
 def test_a_name_that_nobody_can_see_is_no_name(ada, name):
     answer = ada.post("/account", json={"name": name})
     assert (answer.status_code, answer.get_json()["errors"]["name"]) == (400, ["Name required."])
+
+
+def test_saving_what_is_there_already_is_no_event(ada):
+    before = ada.get("/account/activity", headers=JSON).get_json()["events"]
+    assert ada.post("/account", data={"name": "Ada Lovelace", "phone": ""}).location == "/account"
+    assert ada.get("/account/activity", headers=JSON).get_json()["events"] == before
