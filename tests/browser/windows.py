@@ -12,7 +12,7 @@ from pages import EMAIL, PASSWORD, Letter, Letters, sign_up
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page
 
 # What the tests of these journeys wait for at most; in real life it is there at once.
-PATIENCE_MS = 8_000
+PATIENCE_MS = 30_000
 _DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 _PHONE = {"viewport": {"width": 390, "height": 780}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 # Into the console, where every test looks: what moved without anybody having touched it. (The full stop after a

@@ -31,7 +31,9 @@ VACUUM ANALYZE users, audit"""
 @pytest.fixture(scope="module")
 def app(postgres, redis_url, tmp_path_factory) -> Iterator[Flask]:
     """An app with many accounts, one of them an administrator's, and many events."""
-    with quiet_app(redis_url, tmp_path_factory.mktemp("growth"), DATABASE_URL=postgres.make_database("growth")) as app:
+    folder = tmp_path_factory.mktemp("growth")
+    name = folder.name
+    with quiet_app(redis_url, folder, DATABASE_URL=postgres.make_database(name)) as app:
         with delivering(app):
             sign_up(app.test_client())
         change_user(app, EMAIL, is_admin=True)
@@ -41,8 +43,8 @@ def app(postgres, redis_url, tmp_path_factory) -> Iterator[Flask]:
             "id": f"({moment} || '70008000' || lpad(to_hex(n), 12, '0'))::uuid",
             "at": f"to_timestamp({first} + n)",
         }
-        user_id = postgres.rows("growth", "SELECT id FROM users")[0][0]
-        with postgres.connect("growth") as connection:
+        user_id = postgres.rows(name, "SELECT id FROM users")[0][0]
+        with postgres.connect(name) as connection:
             for statement in FILL.format(rows=ROWS, user_id=user_id, **columns).split(";"):
                 connection.execute(statement)
         yield app
