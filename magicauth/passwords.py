@@ -4,6 +4,7 @@ import os
 import threading
 import unicodedata
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 from argon2 import PasswordHasher
@@ -40,27 +41,27 @@ _FAIR = {
 
 # OWASP's second recommendation for argon2id: 19 MiB, two passes, one lane.
 _hasher = PasswordHasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)
-# A burst of sign-ins must not take 19 MiB for each thread of the server at once.
-_at_once = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
+# Threads of its own, a few: a burst of sign-ins must not take 19 MiB for each thread of the server at once, and each
+# thread that ever took them keeps them.
+_hashing = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="hashing")
 # zxcvbn keeps the words of the password it looks at where those of another thread's would take their place.
 _one_guess = threading.Lock()
 
 
 def hash_password(password: str) -> str:
     """The argon2id hash of `password`, with its salt and parameters."""
-    with _at_once:
-        return _hasher.hash(password)
+    return _hashing.submit(_hasher.hash, password).result()
 
 
 def verify(password_hash: str | None, password: str) -> bool:
     """Whether `password` is the one behind `password_hash`; None, a stranger's, takes as long and is False."""
     if not _usable(password):
         password, password_hash = "", None
-    with _at_once:
-        try:
-            return _hasher.verify(password_hash or _dummy_hash(), password) and password_hash is not None
-        except (Argon2Error, InvalidHashError):
-            return False
+    try:
+        right = _hashing.submit(_hasher.verify, password_hash or _dummy_hash(), password).result()
+    except (Argon2Error, InvalidHashError):
+        return False
+    return right and password_hash is not None
 
 
 def needs_rehash(password_hash: str) -> bool:
@@ -118,4 +119,4 @@ def _words(text: str) -> list[str]:
 
 @cache
 def _dummy_hash() -> str:
-    return _hasher.hash("no password is this one")
+    return hash_password("no password is this one")
