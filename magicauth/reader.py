@@ -124,8 +124,9 @@ def _body() -> bytes:
 
 def _discard_body() -> None:
     # A server that closes a connection with something unread on it may take its answer back, or lose the next request.
+    # Not more than was announced: not every server ends the body for us.
     with contextlib.suppress(Exception):
-        request.environ["wsgi.input"].read(_DISCARDED_MOST)
+        request.environ["wsgi.input"].read(min(request.content_length or 0, _DISCARDED_MOST))
 
 
 def _form_fields(body: bytes) -> dict[str, str]:

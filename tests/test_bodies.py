@@ -1,13 +1,16 @@
 """Bodies that do not end as they said: chunks that cannot be read, too many of them, a connection that broke."""
 
 import io
+import threading
 from typing import Any
 
+import httpx
 import pytest
 from flask import request
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.unreader import IterUnreader
 from pages import JSON
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
@@ -78,3 +81,17 @@ def test_a_view_of_a_site_builder_can_read_the_body_too(make_new_app):
     client = app.test_client()
     assert client.post("/reports", data={"title": "May"}).get_json() == {"form": {"title": "May"}, "json": None}
     assert client.post("/reports", json={"title": "May"}).get_json() == {"form": {}, "json": {"title": "May"}}
+
+
+def test_developments_server_refuses_a_body_that_is_too_large_at_once(app):
+    # It leaves the end of a body to us: reading on would wait for ever.
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        answer = httpx.post(f"http://127.0.0.1:{server.port}/auth", content=b"x" * 70_000, headers=JSON, timeout=10)
+        assert answer.status_code == 413
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
