@@ -1,5 +1,6 @@
 """The set-up of production on this machine: gunicorn, Redis, PostgreSQL and a mail server that a test may break."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,14 @@ from servers import (
     MailServer,
     Postgres,
     Redis,
+    Site,
     clean_environment,
     folder_for_sockets,
     run_flask,
+    sign_up,
 )
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -65,4 +70,28 @@ def gunicorn(postgres: Postgres, redis_server: Redis, mail_server: MailServer, t
 @pytest.fixture
 def browser(gunicorn: Gunicorn) -> Iterator[httpx.Client]:
     with gunicorn.browser() as browser:
+        yield browser
+
+
+# --- for the tests of a module whose fixture `our` is the site that they share -----------------------------------------
+
+
+@pytest.fixture
+def email() -> str:
+    """An address that no other test has used."""
+    return f"user{next(_numbers)}@example.org"
+
+
+@pytest.fixture
+def ada(our: Site, email: str) -> Iterator[httpx.Client]:
+    """The browser of somebody who is signed in."""
+    with our.gunicorn.browser() as browser:
+        sign_up(browser, our.mail_server, email)
+        yield browser
+
+
+@pytest.fixture
+def new(our: Site) -> Iterator[httpx.Client]:
+    """A browser that nobody has used."""
+    with our.gunicorn.browser() as browser:
         yield browser

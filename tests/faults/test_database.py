@@ -1,7 +1,6 @@
 """PostgreSQL and SQLite that are stopped, hung, cut, read-only, locked or full, under gunicorn in production mode."""
 
 import contextlib
-import itertools
 import os
 import signal
 import sqlite3
@@ -38,7 +37,6 @@ CREATE CONSTRAINT TRIGGER hold AFTER INSERT OR UPDATE ON {} DEFERRABLE INITIALLY
 COMMITTING = "SELECT pid FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'advisory'"
 # A statement in flight is given up after six, and a new connection after two.
 SECONDS_OF_SILENCE = 12
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -60,27 +58,6 @@ def small(tmp_path_factory) -> Iterator[tuple[Site, Path]]:
     with site(folder, f"sqlite:///{file}") as ours:
         ours.mail_server.open()
         yield ours, file
-
-
-@pytest.fixture
-def email() -> str:
-    """An address that no other test has used."""
-    return f"user{next(_numbers)}@example.org"
-
-
-@pytest.fixture
-def ada(our, email) -> Iterator[httpx.Client]:
-    """The browser of somebody who is signed in."""
-    with our.gunicorn.browser() as browser:
-        sign_up(browser, our.mail_server, email)
-        yield browser
-
-
-@pytest.fixture
-def new(our) -> Iterator[httpx.Client]:
-    """A browser that nobody has used."""
-    with our.gunicorn.browser() as browser:
-        yield browser
 
 
 def check_away(answer: httpx.Response) -> None:

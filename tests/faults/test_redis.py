@@ -1,6 +1,5 @@
 """Redis that is killed, hung, emptied, full, loading, read-only or locked, under gunicorn in production mode."""
 
-import itertools
 import os
 from collections.abc import Iterator
 
@@ -14,7 +13,6 @@ from servers import PATIENCE, Site, ask_to_sign_in, name_at_home, sign_up, site
 pytestmark = pytest.mark.faults
 
 QUEUE = "{magicauth-mail}:letters"
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -23,27 +21,6 @@ def our(postgres, tmp_path_factory) -> Iterator[Site]:
     with site(tmp_path_factory.mktemp("redis"), database) as ours:
         ours.mail_server.open()
         yield ours
-
-
-@pytest.fixture
-def email() -> str:
-    """An address that no other test has used."""
-    return f"user{next(_numbers)}@example.org"
-
-
-@pytest.fixture
-def ada(our, email) -> Iterator[httpx.Client]:
-    """The browser of somebody who is signed in."""
-    with our.gunicorn.browser() as browser:
-        sign_up(browser, our.mail_server, email)
-        yield browser
-
-
-@pytest.fixture
-def new(our) -> Iterator[httpx.Client]:
-    """A browser that nobody has used."""
-    with our.gunicorn.browser() as browser:
-        yield browser
 
 
 def check_away(answer: httpx.Response) -> None:
