@@ -73,7 +73,7 @@ def browser(gunicorn: Gunicorn) -> Iterator[httpx.Client]:
         yield browser
 
 
-# --- for the tests of a module whose fixture `our` is the site that they share -----------------------------------------
+# --- for a module whose fixture `our` is the site that its tests share ------------------------------------------------
 
 
 @pytest.fixture
