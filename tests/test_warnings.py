@@ -1,7 +1,10 @@
 """Letters of warning: what happened to the account, and a way out that works."""
 
+from pathlib import Path
+from shutil import rmtree
+
 import pytest
-from pages import EMAIL, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 ELSEWHERE = {"REMOTE_ADDR": "203.0.113.9"}
@@ -41,6 +44,16 @@ def end_the_other_sessions(ada, _mailbox):
     ada.post("/account/sessions/end_others")
 
 
+def end_one_session(ada, mailbox):
+    phone = other_browser(ada)
+    sign_in(phone)
+    sessions = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    handle = next(one["session"] for one in sessions if not one["current"])
+    mailbox.all()  # The one about the phone has come.
+    rmtree(Path(ada.application.instance_path) / "mailbox")
+    ada.post("/account/sessions/end", data={"session": handle})
+
+
 def let_an_operator_end_them(ada, _mailbox):
     ada.application.test_cli_runner().invoke(args=["users", "sign-out", EMAIL])
 
@@ -57,6 +70,7 @@ EVENTS = {
     "password changed": (change_the_password, "Your magicauth password was changed"),
     "password reset": (choose_a_forgotten_password, "Your magicauth password was changed"),
     "sessions ended": (end_the_other_sessions, "You were signed out of magicauth"),
+    "one session ended": (end_one_session, "You were signed out of magicauth"),
     "sessions ended by an operator": (let_an_operator_end_them, "You were signed out of magicauth"),
     "codes used up after a right password": (use_up_the_codes, "Someone may know your magicauth password"),
 }

@@ -39,6 +39,7 @@ def end() -> Response:
     if not sessions.revoke(row.id.hex, read("session")):
         raise NotFound(N_("Session not found."))
     audit.record(Action.SESSION_ENDED, visitor(), row)
+    security.warn("sessions_ended", row, visitor())
     guards.notify(N_("That session is ended."))
     return go("/account/sessions", "Session ended.")
 
