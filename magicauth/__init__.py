@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from jinja2 import ChoiceLoader, FileSystemLoader
+from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from magicauth import (
@@ -45,11 +45,13 @@ def create_app(
 ) -> Flask:
     """The application. Settings come from the environment; `settings` go before it. Raises config.ConfigError.
 
-    Templates in `template_folder` go before those of the same name here: docs/customising.md.
+    Templates in `template_folder` go before those of the same name here, which they extend as `magicauth/…`:
+    docs/customising.md.
     """
     app = Flask("magicauth", instance_path=instance_path, static_folder=None)
     if template_folder is not None:
-        app.jinja_loader = ChoiceLoader([FileSystemLoader(template_folder), app.jinja_loader])  # type: ignore[list-item]
+        ours: Any = app.jinja_loader
+        app.jinja_loader = ChoiceLoader([FileSystemLoader(template_folder), ours, PrefixLoader({"magicauth": ours})])
     app.config.from_mapping(config.load({**os.environ, **(settings or {})}, Path(app.instance_path)))
     development = app.config["MAGICAUTH_MODE"] == "development"
     _set_cookies(app)

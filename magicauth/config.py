@@ -253,7 +253,7 @@ SETTINGS = [
         "Origins of a separate, same-site front end that may call the JSON endpoints, comma-separated.",
     ),
     Setting("MAGICAUTH_SITE_NAME", _line, "magicauth", "The site's name in titles and letters."),
-    Setting("MAGICAUTH_ACCENT", _accent, None, "Accent colour of the pages, such as `#3b5bdb`."),
+    Setting("MAGICAUTH_ACCENT", _accent, None, "Accent colour of pages and letters, such as `#3b5bdb`."),
     Setting(
         "MAGICAUTH_METRICS_TOKEN", _text, None, "Bearer token that opens `/metrics`; without it there is no such page."
     ),

@@ -193,6 +193,15 @@ def continue_session(user: User) -> None:
     _know_device(user)
 
 
+def known_user() -> CurrentUser | None:
+    """Who is signed in, for what a page shows: by the session alone, so that a page says who reads it even while the
+    database is away. Never a guard."""
+    if "current_user" not in g and this_session().has_cookie:
+        return CurrentUser(this_session().data) if "user_id" in session else None
+    user: CurrentUser | None = g.get("current_user")
+    return user
+
+
 def end_session() -> None:
     """Signs this browser out: its session is destroyed on the server. What is kept in it afterwards begins anew."""
     session.clear()

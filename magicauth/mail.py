@@ -18,6 +18,7 @@ from flask_babel import force_locale
 
 from magicauth import challenges, outbox
 from magicauth.challenges import Challenge
+from magicauth.colours import ACCENT, colours
 from magicauth.extensions import keyring, redis
 from magicauth.languages import CODES, RIGHT_TO_LEFT, SOURCE
 from magicauth.models import User
@@ -25,6 +26,8 @@ from magicauth.outbox import Job
 from magicauth.visitor import Visitor
 
 _NO_ACCOUNT_ONCE_IN = 86_400
+# What stands in a browser's place when a command sends a letter.
+_OPERATOR = "command line"
 
 
 def about_challenge(letter: str, challenge: Challenge, visitor: Visitor, **context: Any) -> None:
@@ -215,8 +218,12 @@ def _letter(
         "public_url": asked.get("base_url", ""),
         "email": to,
         "asked": SimpleNamespace(
-            at=datetime.fromtimestamp(asked["at"], UTC), browser=asked.get("browser", ""), place=asked.get("ip", "")
+            at=datetime.fromtimestamp(asked["at"], UTC),
+            browser=asked.get("browser", ""),
+            place=asked.get("ip", ""),
+            by_operator=asked.get("browser") == _OPERATOR,
         ),
+        "accent": colours(config["MAGICAUTH_ACCENT"] or ACCENT),
         "lang": language,
         "dir": "rtl" if right_to_left else "ltr",
         # A space makes two numbers of a code, and right to left the second is shown before the first; one that does not

@@ -117,7 +117,13 @@ def refused(refusal: Refused) -> Response:
     elif isinstance(refusal, FreshSignInRequired):
         response = redirect("/auth/fresh", 303)  # type: ignore[assignment]
     else:
-        response = current_app.make_response(render_template("refused.html", refusal=refusal))
+        try:
+            response = current_app.make_response(render_template("refused.html", refusal=refusal))
+        except AWAY as error:
+            if isinstance(refusal, Unavailable):
+                raise
+            # Who reads the page was asked for it alone, and cannot be: what says so is for a stranger.
+            return _away(error)
         response.status_code = refusal.status
     return _with_retry_after(response, refusal)
 

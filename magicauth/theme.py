@@ -12,6 +12,7 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 from flask_babel import Babel, format_timedelta, get_locale
 
 from magicauth import audit, guards
+from magicauth.colours import colours
 from magicauth.errors import N_
 from magicauth.guards import chosen_language, current_user, notice, typed_before
 from magicauth.languages import (
@@ -32,6 +33,21 @@ from magicauth.visitor import visitor
 
 LANGUAGE_COOKIE = "magicauth-language"
 _LANGUAGE_LIFE = 365 * 86_400
+_ACCENT_CSS = """\
+:root {{
+  --accent: {0.accent};
+  --on-accent: {0.on_accent};
+  --hover: {0.hover};
+  --link: {0.light_link};
+  --good-surface: {0.light_tint};
+}}
+@media (prefers-color-scheme: dark) {{
+  :root {{
+    --link: {0.dark_link};
+    --good-surface: {0.dark_tint};
+  }}
+}}
+"""
 
 bp = Blueprint("theme", __name__)
 
@@ -57,9 +73,9 @@ def init_app(app: Flask) -> None:
 
 @bp.get("/accent.css")
 def accent() -> Response:
-    """The accent colour, as the only rule of a stylesheet: the policy allows no styles in the page."""
+    """The accent colour and what goes with it, as a stylesheet: the policy allows no styles in the page."""
     colour = current_app.config["MAGICAUTH_ACCENT"]
-    return Response(f":root {{ --accent: {colour}; }}\n" if colour else "", mimetype="text/css")
+    return Response(_ACCENT_CSS.format(colours(colour)) if colour else "", mimetype="text/css")
 
 
 @bp.post("/language")
@@ -104,6 +120,7 @@ def _choose_for_account(language: str) -> None:
 def _context() -> dict[str, Any]:
     language = str(get_locale() or SOURCE)
     return {
+        "current_user": guards.known_user() if request else None,
         "lang": language,
         "dir": "rtl" if language in RIGHT_TO_LEFT else "ltr",
         "refusal": g.get("refusal"),

@@ -43,5 +43,5 @@ def _email_changed(challenge: Challenge) -> Response:
         guards.bid_farewell("moved")
         return go("/auth", "E-mail address changed.")
     guards.continue_session(user)
-    guards.notify(N_("Your e-mail address is changed."))
+    guards.notify(N_("Your email address is changed."))
     return go("/account", "E-mail address changed.")

@@ -28,6 +28,16 @@
     });
   }
 
+  // What was refused is no longer so once it is typed anew. Its words keep their place: nothing moves under the hand.
+  all("[aria-invalid]", (input) => input.addEventListener("input", () => {
+    input.removeAttribute("aria-invalid");
+    const told = one("[aria-invalid]") ? `#error-summary a[href="#${input.id}"]` : "#error-summary";
+    all(`#${input.id}-error, ${told}`, (words) => {
+      words.classList.add("cleared");
+      words.removeAttribute("id"); // else the input is still described by it
+    });
+  }, { once: true }));
+
   // One press, one request; after some seconds, or when the page comes back, another press counts again.
   const unlock = (form) => delete form.dataset.sent;
   addEventListener("submit", (event) => {
@@ -82,7 +92,10 @@
     const { password, token, name } = hint.closest("form").elements;
     const advice = hint.textContent;
     let timer, told;
-    const say = (words) => { if (hint.textContent !== words) hint.textContent = words; };
+    const say = (words, weak = false) => {
+      if (hint.textContent !== words) hint.textContent = words;
+      hint.classList.toggle("weak", weak);
+    };
     const ask = async () => {
       const typed = told = password.value;
       const answer = await fetch(hint.dataset.strength, {
@@ -90,7 +103,7 @@
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ password: typed, token: token?.value, name: name?.value }),
       }).then((response) => response.ok && response.json()).catch(() => null);
-      if (typed === password.value) say(answer ? answer.message : advice);
+      if (typed === password.value) say(answer ? answer.message : advice, answer && answer.score < 2);
     };
     password.addEventListener("input", () => {
       clearTimeout(timer);

@@ -65,6 +65,7 @@ def proves_address(client, mailbox, email):
 
 
 def test_the_code_mailed_to_the_new_address_moves_the_account(ada, mailbox):
+    assert "It changes when you type the code or open the link" in ada.get("/account/email").text
     asked = ada.post("/account/email", data={"email": "Ada@New.example.org"})
     assert (asked.status_code, asked.location) == (303, "/verify")
     letter = mailbox.last()
@@ -73,7 +74,8 @@ def test_the_code_mailed_to_the_new_address_moves_the_account(ada, mailbox):
     assert "Ada@new.example.org".lower() in ada.get("/verify").text.lower()
     done = ada.post("/verify", data={"OTP": letter.code})
     assert (done.status_code, done.location) == (303, "/account")
-    assert "Your e-mail address is changed." in ada.get("/account").text
+    assert "Your email address is changed." in ada.get("/account").text
+    assert "Email address changed" in ada.get("/account/activity").text
     assert address(ada) == "Ada@new.example.org"
     stranger = other_browser(ada)
     stranger.post("/auth", data={"email": NEW.upper(), "password": PASSWORD})

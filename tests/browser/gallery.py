@@ -82,7 +82,7 @@ def members(serve: Serve, open_window: Open) -> Iterator[tuple[str, Window]]:
     window.press("Save")
     yield "account_saved", window.see("[role=status]")
     yield "account_email", window.go("/account/email")
-    window.fill(New_email_address="ada@lovelace.example").press("Send the link").arrive("/verify")
+    window.fill(New_email_address="ada@lovelace.example").press("Send the email").arrive("/verify")
     yield "verify_change_email", window
     yield "account_password", window.go("/account/password")
     window.fill(Current_password="not this", New_password="short").press("Save new password")
@@ -105,7 +105,7 @@ def confirming(serve: Serve, open_window: Open) -> Iterator[tuple[str, Window]]:
     yield "fresh_code", window.press("Email me a code instead").see("#OTP")
     site = serve()
     window = open_window(site=site).become(site.with_account(_THIRD))
-    window.go("/account/email").fill(New_email_address=_OTHER).press("Send the link").arrive("/verify")
+    window.go("/account/email").fill(New_email_address=_OTHER).press("Send the email").arrive("/verify")
     window.type_code(site.letter(_OTHER).code).arrive("/account")
     yield "account_moved", window
     yield "email_undo", window.go(_letter(site, "was changed").link)
@@ -168,7 +168,7 @@ def letters(serve: Serve, open_window: Open) -> Iterator[tuple[str, Window]]:
     )
     other.arrive("/account")
     yield "letter_password_changed", newest()
-    other.go("/account/email").fill(New_email_address="ada@lovelace.example").press("Send the link").arrive("/verify")
+    other.go("/account/email").fill(New_email_address="ada@lovelace.example").press("Send the email").arrive("/verify")
     yield "letter_change_email", newest()
     other.type_code(site.letter().code).arrive("/account")
     yield "letter_email_changed", newest()

@@ -49,18 +49,19 @@ def test_saying_again_who_one_is_leads_back_to_what_was_typed(serve, open_window
     window.go("/account/email")
     fresh_again(window).arrive("/account/email").fill(New_email_address=NEW)
     window.page.wait_for_timeout(2100)
-    window.press("Send the link").arrive("/auth/fresh")
+    window.press("Send the email").arrive("/auth/fresh")
+    assert "Please confirm that it is you; then you go on where you were." in window.text
     window.press("Email me a code instead").see("#OTP")
     window.type_code(site.letter(EMAIL).code).arrive("/account/email")
     assert window.field("New email address").input_value() == NEW
-    window.press("Send the link").arrive("/verify")
+    window.press("Send the email").arrive("/verify")
     window.type_code(site.letter(NEW).code).arrive("/account")
-    assert "Your e-mail address is changed." in window.text
+    assert "Your email address is changed." in window.text
     assert window.signed_in_as() == NEW
 
 
 def test_the_old_address_can_take_the_account_back(site, window, open_window):
-    window.become(site.with_account()).go("/account/email").fill(New_email_address=NEW).press("Send the link").arrive(
+    window.become(site.with_account()).go("/account/email").fill(New_email_address=NEW).press("Send the email").arrive(
         "/verify"
     )
     window.type_code(site.letter(NEW).code).arrive("/account")

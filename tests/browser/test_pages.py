@@ -30,6 +30,17 @@ def test_every_page_is_accessible_in_both_schemes_and_fits_a_narrow_screen(serve
     assert problems == []
 
 
+@pytest.mark.parametrize("accent", ["#ffd43b", "#ffffff", "#14213d"])
+def test_whatever_the_sites_accent_everything_can_be_read(serve, open_window, accent):
+    site = serve(MAGICAUTH_ACCENT=accent)
+    window = open_window(site=site)
+    problems = found(window.go("/auth/reset"), "stranger")
+    window.become(site.with_account())
+    for path in ("/home", "/account/sessions", "/nowhere"):
+        problems += found(window.go(path), path)
+    assert problems == []
+
+
 @pytest.mark.parametrize(("language", "direction"), [("de-AT", "ltr"), ("ar-EG", "rtl")])
 def test_a_journey_in_another_language_reads_its_way_and_fits_a_narrow_screen(site, open_window, language, direction):
     window = open_window(Kind(phone=True, language=language))

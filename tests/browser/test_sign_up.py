@@ -67,10 +67,36 @@ def test_a_weak_password_keeps_the_rest_and_the_summary_leads_to_its_field(site,
     window.fill(Password=PASSWORD).press("Create account").arrive("/home")
 
 
+def test_what_was_refused_is_red_no_longer_once_it_is_typed_anew_and_nothing_moves(site, window):
+    window.go(ask_for_the_link(site, window).links[0])
+    phone = window.page.locator("#phone")
+    phone.fill("x")
+    window.fill(Name="Ada", Password="lovelace").press("Create account").see("#error-summary")
+    button = window.page.locator("main .button")
+    place, summary = button.bounding_box(), window.page.locator(".summary")
+
+    def told() -> list[str]:
+        return [words for words in summary.locator("a").all_inner_texts() if words]
+
+    assert len(told()) == 2
+    window.field("Password").press_sequentially("c")
+    assert len(told()) == 1 and summary.is_visible()
+    assert window.field("Password").get_attribute("aria-invalid") is None
+    expect(window.field("Password")).to_have_accessible_description(window.page.locator("#password-hint").inner_text())
+    assert window.page.locator(".error:visible").count() == 1
+    phone.press_sequentially("0")
+    expect(summary).to_be_hidden()
+    assert window.page.locator(".error:visible, [aria-invalid]").count() == 0
+    assert button.bounding_box() == place
+
+
 def test_a_password_is_told_how_strong_it_is_while_it_is_typed(site, window):
     hint, asked = open_the_form(site, window), []
     advice = hint.inner_text()
     window.page.on("request", lambda request: asked.append(request.post_data_json["password"]))
+
+    def colour() -> str:
+        return str(hint.evaluate("hint => getComputedStyle(hint).color"))
 
     def typing(text: str, words: str) -> None:
         window.fill(Password=text)
@@ -78,9 +104,13 @@ def test_a_password_is_told_how_strong_it_is_while_it_is_typed(site, window):
         expect(hint).to_have_text(words)
 
     assert hint.get_attribute("role") == "status"
+    calm = colour()
     typing("short", "A little longer: at least 8 characters.")
+    assert colour() == calm
     typing("password1", "This password is too easy to guess. Longer, or with an unusual word, is better.")
+    assert colour() != calm
     typing("", advice)
+    assert colour() == calm
     window.field("Password").press_sequentially(PASSWORD)
     typing(PASSWORD, "Very strong.")
     # Nothing has changed when it comes to rest.
