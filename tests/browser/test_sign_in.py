@@ -129,7 +129,7 @@ def test_a_forgotten_password_is_replaced(site, window):
 
 
 def test_too_many_letters_count_down_to_the_next(serve, open_window):
-    window = open_window(site=serve(MAGICAUTH_LIMIT_MAILS_PER_IP="1 per 2 second"))
+    window = open_window(site=serve(MAGICAUTH_LIMIT_MAILS_PER_IP="1 per 7 second"))
     window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
     window.go("/auth").fill(Email="grace@example.org").press("Continue").see("#error-summary time")
     assert "You can try again in 0:0" in window.text
