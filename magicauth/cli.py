@@ -15,14 +15,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from magicauth import audit, challenges, mail, outbox, passwords, sessions
-from magicauth.errors import N_, Invalid, Refused
+from magicauth.errors import Invalid, Refused
 from magicauth.extensions import db
 from magicauth.flows import deletion, security, sign_up
 from magicauth.models import Action, AuditEvent, User, as_json, iso, parse_email
 from magicauth.models.user import first_id, new_id
 from magicauth.ops import doctor
 from magicauth.respond import AWAY
-from magicauth.visitor import Visitor
+from magicauth.visitor import COMMAND_LINE, Visitor
 
 
 class _InOneLine(click.Command):
@@ -307,7 +307,7 @@ def _user(email: str) -> User:
 
 def _operator() -> Visitor:
     base_url = current_app.config["PUBLIC_URL"] or "http://localhost:5000"
-    return Visitor(ip="", browser=N_("command line"), base_url=base_url, language="en")
+    return Visitor(ip="", browser=COMMAND_LINE, base_url=base_url, language="en")
 
 
 def _user_facts(user: User) -> dict[str, Any]:

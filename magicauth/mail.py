@@ -1,14 +1,9 @@
 """The letters: one function for each says what is in it; codes and links are derived here, when it is written."""
 
-import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.header import Header
-from email.mime.multipart import MIMEMultipart
-from email.mime.text import MIMEText
-from email.policy import Compat32
-from email.utils import formatdate, parseaddr, quote
+from email.utils import parseaddr
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,18 +11,16 @@ import flask_mail
 from flask import current_app, render_template
 from flask_babel import force_locale
 
-from magicauth import challenges, outbox
+from magicauth import challenges, mime, outbox
 from magicauth.challenges import Challenge
 from magicauth.colours import ACCENT, colours
 from magicauth.extensions import keyring, redis
 from magicauth.languages import CODES, RIGHT_TO_LEFT, SOURCE
 from magicauth.models import User
 from magicauth.outbox import Job
-from magicauth.visitor import Visitor
+from magicauth.visitor import COMMAND_LINE, Visitor
 
 _NO_ACCOUNT_ONCE_IN = 86_400
-# What stands in a browser's place when a command sends a letter.
-_OPERATOR = "command line"
 
 
 def about_challenge(letter: str, challenge: Challenge, visitor: Visitor, **context: Any) -> None:
@@ -221,7 +214,7 @@ def _letter(
             at=datetime.fromtimestamp(asked["at"], UTC),
             browser=asked.get("browser", ""),
             place=asked.get("ip", ""),
-            by_operator=asked.get("browser") == _OPERATOR,
+            by_operator=asked.get("browser") == COMMAND_LINE,
         ),
         "accent": colours(config["MAGICAUTH_ACCENT"] or ACCENT),
         "lang": language,
@@ -237,7 +230,7 @@ def _letter(
         body = render_template(f"mail/{template}.txt", **context)
         html = render_template(f"mail/{template}.html", **context)
     name, address = parseaddr(config["MAIL_DEFAULT_SENDER"])
-    message = _Message(
+    message = mime.Message(
         # One line, whatever a name holds: a line break would begin a header of somebody else's choice.
         subject=" ".join(subject.splitlines()).strip(),
         recipients=[to],
@@ -246,7 +239,7 @@ def _letter(
         sender=address,
         date=time.time(),
         extra_headers={
-            "From": f"{_phrase(name or config['MAGICAUTH_SITE_NAME'])} <{address}>",
+            "From": f"{mime.phrase(name or config['MAGICAUTH_SITE_NAME'])} <{address}>",
             "Reply-To": address,
             "Auto-Submitted": "auto-generated",
             "X-Auto-Response-Suppress": "All",
@@ -254,47 +247,6 @@ def _letter(
     )
     message.msgId = _message_id(job, config["MAIL_DEFAULT_SENDER"])
     return message
-
-
-class _AsEncoded(Compat32):
-    """Writes headers as they stand. Python's other policies parse and fold each anew, which took a third of a letter's
-    time, and before 3.13 lost the quotes of a sender's name on the way, so that a comma in it made two senders."""
-
-    def fold_binary(self, name: str, value: str) -> bytes:
-        """A whole header. Raises UnicodeEncodeError for one that was not encoded."""
-        return f"{name}: {value}\r\n".encode("ascii")
-
-
-_AS_ENCODED = _AsEncoded(linesep="\r\n", mangle_from_=False)
-
-
-class _Message(flask_mail.Message):
-    """Flask-Mail's, as two alternatives with nothing around them."""
-
-    def _message(self) -> MIMEMultipart:
-        # No line of base64 is this one.
-        message = MIMEMultipart("alternative", boundary=f"=_{secrets.token_hex(16)}", policy=_AS_ENCODED)
-        for text, subtype in ((self.body, "plain"), (self.html, "html")):
-            message.attach(MIMEText(text or "", subtype, "utf-8"))
-        headers = {
-            "Subject": _encoded(self.subject),
-            "To": str(self.recipients[0]),
-            "Date": formatdate(self.date),
-            "Message-ID": self.msgId,
-        }
-        for name, value in (headers | (self.extra_headers or {})).items():
-            message[name] = value
-        return message
-
-
-def _phrase(name: str) -> str:
-    """A name before an address: quoted, so that a comma in it does not end it; or encoded, where it is not ASCII."""
-    return f'"{quote(name)}"' if name.isascii() else _encoded(name)
-
-
-def _encoded(words: str) -> str:
-    """Words of a header as mail carries them (RFC 2047)."""
-    return words if words.isascii() else Header(words, "utf-8", header_name="Subject").encode(linesep="\r\n")
 
 
 def _message_id(job: Job, sender: str) -> str:

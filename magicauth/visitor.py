@@ -9,9 +9,12 @@ from flask import Response, current_app, request
 from flask_babel import get_locale
 
 from magicauth.crypto import Keyring
+from magicauth.errors import N_
 from magicauth.extensions import keyring
 from magicauth.limits import Asker
 
+# What stands in a browser's place where a command does it.
+COMMAND_LINE = N_("command line")
 DEVICE_COOKIE_LIFE = 180 * 86_400
 # A browser that several people share knows this many accounts; the one that signed in longest ago is forgotten.
 _ACCOUNTS_PER_DEVICE = 8

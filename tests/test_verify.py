@@ -401,3 +401,17 @@ def test_after_the_sign_in_the_question_is_over(client, mailbox):
     sign_in(browser)
     assert browser.get("/verify", headers=JSON).status_code == 404
     assert browser.post("/verify/resend", json={}).status_code == 404
+
+
+def test_a_redis_that_stumbles_after_the_right_code_leaves_it_good(client, mailbox, redis):
+    sign_up(client)
+    browser = other_browser(client)
+    browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    code = mailbox.last().code
+    # What the letter of warning about a new browser takes.
+    redis.execute_command("ACL", "SETUSER", "default", "-zadd")
+    try:
+        assert browser.post("/verify", data={"OTP": code}).status_code == 503
+    finally:
+        redis.execute_command("ACL", "SETUSER", "default", "+@all")
+    assert browser.post("/verify", data={"OTP": code}).location == "/home"

@@ -133,14 +133,23 @@ def by_link(token: str, here: str, typed_email: str) -> Challenge:
 
 
 @contextmanager
-def good_until_done(answered: Challenge) -> Iterator[None]:
-    """Does what an answered challenge leads to, inside the block: a database that takes no writes, or dies before it
-    has committed, burns no code and no link."""
+def reopened_on_failure(ended: Challenge) -> Iterator[None]:
+    """Does what an ended challenge leads to, inside the block: a database that takes no writes, or dies before it has
+    committed, or a Redis that stumbles, burns no code and no link."""
     try:
         yield
-    except SQLAlchemyError:
-        challenges.reopen(answered)
+    except (SQLAlchemyError, *REDIS_IS_AWAY):
+        with suppress(*REDIS_IS_AWAY):
+            challenges.reopen(ended)
         raise
+
+
+@contextmanager
+def good_until_done(answered: Challenge) -> Iterator[None]:
+    """As `reopened_on_failure`, for an answer whose letter then costs its address nothing."""
+    try:
+        with reopened_on_failure(answered):
+            yield
     except Refused:
         _settle(answered)
         raise

@@ -1,7 +1,6 @@
 """ "This was not me": all sessions end, and a letter for a new password goes out."""
 
 from flask import current_app
-from sqlalchemy.exc import SQLAlchemyError
 
 from magicauth import challenges
 from magicauth.challenges import Challenge
@@ -30,12 +29,9 @@ def secure(token: str, visitor: Visitor) -> tuple[str, Pending | None]:
     # Taken first: a second press at the same moment would make the first one's letter void.
     if not challenges.redeem(challenge):
         raise Denied(reason="answered meanwhile")
-    try:
+    with email_proof.reopened_on_failure(challenge):
         security.end_everything(Action.NOT_ME, user, visitor)
-    except SQLAlchemyError:
-        challenges.reopen(challenge)
-        raise
-    if user.email != challenge.email or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
-        return challenge.user_id, None
-    # The thief may have spent the address's budget of letters, and this link works once.
-    return challenge.user_id, password.start_reset(user.email, visitor, counted=False)
+        if user.email != challenge.email or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
+            return challenge.user_id, None
+        # The thief may have spent the address's budget of letters, and this link works once.
+        return challenge.user_id, password.start_reset(user.email, visitor, counted=False)
