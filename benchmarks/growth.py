@@ -111,7 +111,7 @@ def _questions(app: Flask) -> Iterator[tuple[str, Callable[[], Any]]]:
     with app.app_context():
         count = db.session.scalar(text("SELECT count(*) FROM users"))
         newest = db.session.scalar(text("SELECT max(at) FROM audit WHERE at < '2025-01-01'"))
-    browser = _signed_in(app)
+    browser = signed_in(app, ADMIN)
 
     def get(path: str) -> Callable[[], Any]:
         return lambda: browser.get(path, headers={"Accept": "application/json"})
@@ -170,10 +170,11 @@ def _id(number: int) -> uuid.UUID:
     return uuid.UUID(f"{_FIRST + number * 1000:012x}70008000{number:012x}")
 
 
-def _signed_in(app: Flask) -> FlaskClient:
+def signed_in(app: Flask, email: str) -> FlaskClient:
+    """A browser of somebody, past the pages."""
     browser = app.test_client()
     with app.test_request_context("/"):
-        guards.start_session(User.by_email(ADMIN), ["email"])  # type: ignore[arg-type]
+        guards.start_session(User.by_email(email), ["email"])  # type: ignore[arg-type]
         response = app.process_response(app.make_response(""))
     for cookie in response.headers.getlist("Set-Cookie"):
         name, _, value = cookie.partition(";")[0].partition("=")
