@@ -25,10 +25,12 @@ class Server:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
-        self.port = free_port()
+        self.held = [hold_port()]
+        self.port = port_of(self.held[0])
         self.name = f"{HOST}:{self.port}"
         self.url = f"redis://{self.name}"
         self.command: list[str] = []
+        self.process: Process | None = None
         self.client = redis_client.Redis(HOST, self.port, socket_timeout=1)
 
     def start(self) -> None:
@@ -36,19 +38,24 @@ class Server:
         wait_for(self._answers, PATIENCE)
 
     def kill(self) -> None:
-        self.process.kill()
+        if self.process is not None:
+            self.process.kill()
 
     @contextlib.contextmanager
     def hung(self) -> Iterator[None]:
         """Inside the block it takes connections and commands, and answers none."""
+        assert self.process is not None
         with stopped([self.process.pid]):
             yield
 
     def close(self) -> None:
         self.client.close()
         self.kill()
+        for held in self.held:
+            held.close()
 
     def _answers(self) -> bool:
+        assert self.process is not None
         assert self.process.status is None, self.process.output
         with contextlib.suppress(redis_client.RedisError):
             return bool(self.client.ping())
@@ -204,14 +211,17 @@ class Cluster:
         return node
 
     def _node(self, number: int) -> Node:
+        bus = hold_port()
         options = {
             "cluster-enabled": "yes",
-            "cluster-port": free_port(),
+            "cluster-port": port_of(bus),
             "cluster-node-timeout": SILENT_MS,
             # While one shard is away the others go on.
             "cluster-require-full-coverage": "no",
         }
-        return Node(self._folder / f"node{number}", **options)
+        node = Node(self._folder / f"node{number}", **options)
+        node.held.append(bus)
+        return node
 
     def _meet(self, node: Node) -> None:
         first = self.nodes[0]
@@ -226,11 +236,19 @@ class Cluster:
             node.close()
 
 
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.create_server((HOST, 0)) as bound:
-        port: int = bound.getsockname()[1]
-        return port
+def hold_port() -> socket.socket:
+    """A port that nobody listens at. While the socket is open no other program is given it, and a server that reuses
+    addresses can still have it, as often as it is started."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((HOST, 0))
+    return held
+
+
+def port_of(held: socket.socket) -> int:
+    """Its number."""
+    port: int = held.getsockname()[1]
+    return port
 
 
 def node_id(node: Node) -> str:

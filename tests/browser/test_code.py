@@ -18,6 +18,7 @@ def ask_for_the_code(site: Site, window: Window, password: str = PASSWORD) -> st
     """As far as the waiting page; the code that arrived."""
     site.with_account()
     window.go("/auth").fill(Email=EMAIL, Password=password).press("Continue").arrive("/verify")
+    assert window.focus_is_on("OTP")
     return site.letter(EMAIL).code
 
 
@@ -75,7 +76,7 @@ def test_a_wrong_code_says_how_many_tries_are_left_and_the_next_may_be_typed_at_
     code = ask_for_the_code(site, window)
     window.type_code(wrong(code)).see("#error-summary")
     assert "That code is not right. 4 tries are left." in window.text
-    assert window.focused == ("error-summary" if window.kind.javascript else "OTP")
+    assert window.focus_is_on("error-summary" if window.kind.javascript else "OTP")
     if window.kind.javascript:
         # Typing goes on to the field.
         window.page.keyboard.type(code)

@@ -18,7 +18,7 @@ def test_password_then_code(site, window):
     window.go("/auth").fill(Email=EMAIL, Password=PASSWORD).press("Continue").arrive("/verify")
     assert window.heading == "Check your inbox"
     assert EMAIL in window.text
-    assert window.focused == "OTP"
+    assert window.focus_is_on("OTP")
     window.type_code(site.letter(EMAIL).code).arrive("/home")
     assert window.signed_in_as() == EMAIL
 
@@ -28,7 +28,7 @@ def test_code_then_password(site, window):
     site.with_account()
     window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
     window.type_code(site.letter(EMAIL).code).arrive("/auth/password")
-    assert window.focused == "password"
+    assert window.focus_is_on("password")
     window.fill(Password="not this one").press("Sign in").see("#error-summary")
     assert "Password is incorrect." in window.text
     window.fill(Password=PASSWORD).press("Sign in").arrive("/home")
@@ -37,12 +37,13 @@ def test_code_then_password(site, window):
 def test_by_keyboard_alone(site, window):
     site.with_account()
     keyboard = window.go("/auth").page.keyboard
-    assert window.focused == "email"
+    assert window.focus_is_on("email")
     keyboard.type(EMAIL)
     keyboard.press("Tab")
     keyboard.type(PASSWORD)
     keyboard.press("Enter")
     window.arrive("/verify")
+    assert window.focus_is_on("OTP")
     keyboard.type(site.letter(EMAIL).code)
     window.arrive("/home")
 
@@ -61,7 +62,7 @@ def test_a_wrong_password_says_so_and_keeps_the_address(site, window):
     window.go("/auth").fill(Email=EMAIL, Password="not this one").press("Continue").see("#error-summary")
     assert "Email or password is incorrect." in window.text
     assert window.field("Email").input_value() == EMAIL
-    assert window.focused == ("error-summary" if window.kind.javascript else "password")
+    assert window.focus_is_on("error-summary" if window.kind.javascript else "password")
 
 
 @for_both

@@ -35,7 +35,7 @@ def test_a_newcomer_signs_up_by_the_mailed_link_and_is_in(site, window):
     window.go(letter.links[0])
     assert window.field("Email").get_attribute("readonly") is not None
     assert window.field("Email").input_value() == EMAIL
-    assert window.focused == "name"
+    assert window.focus_is_on("name")
     window.fill(Name="Ada Lovelace", Password=PASSWORD).press("Create account").arrive("/home")
     assert window.heading == "Hello, Ada Lovelace"
     assert window.signed_in_as() == EMAIL
@@ -61,7 +61,7 @@ def test_a_weak_password_keeps_the_rest_and_the_summary_leads_to_its_field(site,
     window.fill(Name="Ada", Password="lovelace").press("Create account").see("#error-summary")
     assert window.field("Name").input_value() == "Ada"
     assert window.field("Password").get_attribute("aria-invalid") == "true"
-    assert window.focused == ("error-summary" if window.kind.javascript else "password")
+    assert window.focus_is_on("error-summary" if window.kind.javascript else "password")
     window.page.locator("#error-summary a").click()
     window.page.wait_for_function("document.activeElement.id === 'password'")
     window.fill(Password=PASSWORD).press("Create account").arrive("/home")

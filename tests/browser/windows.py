@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from conftest import wait_for
 from flask import Flask
 from flask.testing import FlaskClient
 from pages import EMAIL, PASSWORD, Letter, Letters, sign_up
@@ -130,6 +131,10 @@ class Window:
     def focused(self) -> str:
         """The id of what has the focus."""
         return str(self.page.evaluate("document.activeElement?.id ?? ''"))
+
+    def focus_is_on(self, element: str) -> bool:
+        """Waits until what has that id has the focus: a page that was just drawn gives it a moment later."""
+        return bool(wait_for(lambda: self.focused == element, PATIENCE_MS / 1000))
 
     def field(self, label: str) -> Locator:
         """The field so labelled."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import wait_for
-from engines import HOST, SERVICE, Cluster, Encrypted, Node, Watched, free_port, node_id
+from engines import HOST, SERVICE, Cluster, Encrypted, Node, Watched, hold_port, node_id, port_of
 from instruments import quiet_app, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from redis.crc import key_slot
@@ -41,8 +41,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[type],
 
         def start(kind: type) -> Any:
             if kind not in engines:
-                engines[kind] = started.enter_context(closing(kind(tmp_path_factory.mktemp("engine") / "it")))
-                engines[kind].start()
+                engine = started.enter_context(closing(kind(tmp_path_factory.mktemp("engine") / "it")))
+                engine.start()
+                engines[kind] = engine
             return engines[kind]
 
         yield start
@@ -205,10 +206,14 @@ def check_all_that_needs_it(browser: Any, seconds: float) -> None:
     assert other_browser(browser).get("/auth").status_code == 200
 
 
+def refusing(held: ExitStack) -> str:
+    """The addresses of three nodes at which nobody listens."""
+    return ",".join(f"{HOST}:{port_of(held.enter_context(hold_port()))}" for _ in range(3))
+
+
 @pytest.mark.parametrize("scheme, path", [("redis+sentinel", f"/{SERVICE}"), ("redis+cluster", "")])
 def test_where_all_nodes_refuse_it_starts_and_says_at_once_that_they_are_away(scheme, path, tmp_path):
-    nodes = ",".join(f"{HOST}:{free_port()}" for _ in range(3))
-    with quiet_app(f"{scheme}://{nodes}{path}", tmp_path) as app:
+    with ExitStack() as held, quiet_app(f"{scheme}://{refusing(held)}{path}", tmp_path) as app:
         browser = app.test_client()
         browser.set_cookie("magicauth", "x" * 43)
         check_all_that_needs_it(browser, REFUSED)
