@@ -14,7 +14,7 @@ import pytest
 import redis as redis_client
 from argon2 import PasswordHasher
 from flask import Flask
-from jinja2.bccache import Bucket, BytecodeCache
+from instruments import COMPILED
 from pages import Browser, Letters
 
 from magicauth import create_app, embedded, passwords
@@ -22,23 +22,6 @@ from magicauth.broker import QUEUE
 from magicauth.extensions import db
 
 WORKER_POLL_MS = 5
-
-
-class Compiled(BytecodeCache):
-    """The templates as compiled once for all apps of this process: compiling is most of a first page's time."""
-
-    def __init__(self) -> None:
-        self._code: dict[str, bytes] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        if bucket.key in self._code:
-            bucket.bytecode_from_string(self._code[bucket.key])
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        self._code[bucket.key] = bucket.bytecode_to_string()
-
-
-COMPILED = Compiled()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -12,8 +12,8 @@ DISABLED = "dis@example.org"
 OTHER_PASSWORD = "quite another passphrase"
 
 
-@pytest.fixture
-def app(redis, redis_url, tmp_path):
+@pytest.fixture(scope="module")
+def with_accounts(redis_url, tmp_path_factory):
     """An app with two accounts, one of them disabled, where nobody works behind the scenes while it is measured."""
     no_limit = "100000 per second"
     limits = {
@@ -21,13 +21,19 @@ def app(redis, redis_url, tmp_path):
         for kind in ("MAILS", "PASSWORDS")
         for per in ("PER_IP", "PER_ADDRESS" if kind == "MAILS" else "PER_ACCOUNT")
     }
-    with quiet_app(redis_url, tmp_path, **limits) as app:
+    with quiet_app(redis_url, tmp_path_factory.mktemp("instance"), **limits) as app:
         with delivering(app):
             sign_up(app.test_client())
             sign_up(app.test_client(), DISABLED)
             Letters(app).all()
         change_user(app, DISABLED, disabled=True)
         yield app
+
+
+@pytest.fixture
+def app(with_accounts, redis):
+    """It, while Redis is empty."""
+    return with_accounts
 
 
 @pytest.fixture

@@ -345,28 +345,23 @@ def test_a_letter_names_nobody_but_its_reader(letters):
 # --- links -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"X-Forwarded-Host": "evil.example"},
-        {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http", "X-Forwarded-Prefix": "/evil"},
-        {"Forwarded": "host=evil.example;proto=http"},
-        {"X-Original-Host": "evil.example", "X-Host": "evil.example", "X-HTTP-Host-Override": "evil.example"},
-        {"Referer": "https://evil.example/"},
-    ],
-)
-def test_links_begin_with_the_public_url_whatever_the_request_says(redis, redis_url, tmp_path, headers):
-    with site(redis_url, tmp_path) as (app, sink):
-        assert (
-            app.test_client().post("/auth/reset", data={"email": "ada@example.org"}, headers=headers).status_code == 303
-        )
-        assert (
-            app.test_client().post("/users/magic_link", data={"email": "ada@example.org"}, headers=headers).status_code
-            == 303
-        )
-        for arrived in (sink.last("ada@example.org"), sink.last("ada@example.org", 2)):
-            assert arrived.links and all(link.startswith(f"{PUBLIC_URL}/") for link in arrived.links)
-            assert b"evil" not in arrived.raw and "evil" not in arrived.html
+def test_links_begin_with_the_public_url_whatever_the_request_says(redis, redis_url, tmp_path):
+    with site(redis_url, tmp_path, MAGICAUTH_LIMIT_MAILS_PER_ADDRESS="100 per hour") as (app, sink):
+        number = 0
+        for headers in (
+            {"X-Forwarded-Host": "evil.example"},
+            {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http", "X-Forwarded-Prefix": "/evil"},
+            {"Forwarded": "host=evil.example;proto=http"},
+            {"X-Original-Host": "evil.example", "X-Host": "evil.example", "X-HTTP-Host-Override": "evil.example"},
+            {"Referer": "https://evil.example/"},
+        ):
+            for path in ("/auth/reset", "/users/magic_link"):
+                asked = app.test_client().post(path, data={"email": "ada@example.org"}, headers=headers)
+                assert asked.status_code == 303, (path, headers)
+                number += 1
+                arrived = sink.last("ada@example.org", number)
+                assert arrived.links and all(link.startswith(f"{PUBLIC_URL}/") for link in arrived.links)
+                assert b"evil" not in arrived.raw and "evil" not in arrived.html
 
 
 @pytest.mark.parametrize(
@@ -396,9 +391,7 @@ def test_a_trusted_proxys_host_is_checked_like_any_other(redis, redis_url, tmp_p
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("digits", "groups"), [("6", [3, 3]), ("7", [3, 3, 1]), ("8", [4, 4]), ("9", [3, 3, 3]), ("10", [5, 5])]
-)
+@pytest.mark.parametrize(("digits", "groups"), [("7", [3, 3, 1]), ("8", [4, 4]), ("10", [5, 5])])
 def test_codes_of_every_length_are_grouped(redis, redis_url, tmp_path, digits, groups):
     with site(redis_url, tmp_path, MAGICAUTH_CODE_DIGITS=digits) as (app, sink):
         join(app, sink, "ada@example.org")

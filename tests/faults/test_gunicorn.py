@@ -206,7 +206,7 @@ def visitors(gunicorn: Gunicorn, browser: httpx.Client) -> Iterator[Counter[Any]
         headers = JSON if one_connection else JSON | {"Connection": "close"}
         with gunicorn.browser() as visitor:
             visitor.cookies.update(browser.cookies)
-            while not over.is_set():
+            while not over.wait(0.02):
                 try:
                     answers[visitor.get("/home", headers=headers).status_code] += 1
                 except httpx.HTTPError as error:

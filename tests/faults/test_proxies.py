@@ -351,7 +351,7 @@ def test_hup_of_gunicorn_under_traffic_loses_no_request(proxy, browser):
 
     def visit() -> None:
         with proxy.browser() as visitor:
-            while not over.is_set():
+            while not over.wait(0.02):
                 try:
                     answers[visitor.get("/auth").status_code] += 1
                     answers[visitor.post("/auth", data={"email": "no address"}).status_code] += 1
