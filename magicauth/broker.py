@@ -1,14 +1,17 @@
-"""dramatiq's broker with what it lacks: it scans no keyspace, and loses no letter while Redis is away."""
+"""dramatiq's broker with what it lacks: it scans no keyspace, hears of a letter of its own process at once, and loses
+none while Redis is away."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dramatiq
 import redis.exceptions as redis_errors
 from dramatiq.brokers import redis as dramatiq_redis
+from dramatiq.common import compute_backoff, dq_name
 
 # One hash slot for the whole queue, as its scripts need on a Cluster.
 NAMESPACE = "{magicauth-mail}"
@@ -16,6 +19,10 @@ QUEUE = "letters"
 REDIS_IS_AWAY = (redis_errors.RedisError, redis_errors.RedisClusterException)
 # Seconds between two questions of a worker whether Redis is back.
 _WHILE_AWAY = 1.0
+# A consumer looks for letters of other processes after so many milliseconds, at the latest.
+_LOOK_AFTER_MS = 250
+# Seconds between two looks whether the last letter is done.
+_WHILE_STOPPING = 0.01
 
 log = logging.getLogger("magicauth.mail")
 
@@ -33,6 +40,7 @@ class Broker(dramatiq_redis.RedisBroker):
         script = dramatiq_redis._scripts["dispatch"]
         if self._KEYS not in script:
             raise RuntimeError("dramatiq's Redis script is not the one this was written for")
+        self.news = {QUEUE: threading.Event(), dq_name(QUEUE): threading.Event()}
         self.stopping = threading.Event()
         self.scripts["dispatch"] = self.client.register_script(script.replace(self._KEYS, self._TWO_LISTS))
 
@@ -54,7 +62,15 @@ class Broker(dramatiq_redis.RedisBroker):
 
     def enqueue_once(self, message: Any, *, delay: int | None = None) -> Any:
         """For a request. Raises RedisError."""
-        return super().enqueue(message, delay=delay)
+        queued = super().enqueue(message, delay=delay)
+        self.news[QUEUE if delay is None else dq_name(QUEUE)].set()
+        return queued
+
+    def stop_waiting(self) -> None:
+        """Lets nobody wait any more, for a letter or for Redis: the worker is to stop."""
+        self.stopping.set()
+        for news in self.news.values():
+            news.set()
 
     def _dispatch(self, command: str) -> Callable[..., Any]:
         dispatch = super()._dispatch(command)  # type: ignore[no-untyped-call]
@@ -74,10 +90,15 @@ class _Consumer(dramatiq_redis._RedisConsumer):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)  # type: ignore[no-untyped-call]
+        # Where there is nothing dramatiq's would sleep, and not hear of news.
+        self.timeout = 0
+        self._news = self.broker.news[self.queue_name]
         self._in_hand: set[str] = set()
         self._missed = False
 
     def __next__(self) -> Any:
+        # Before it looks: what comes meanwhile is news.
+        self._news.clear()
         try:
             if self._missed:
                 self._put_back()
@@ -87,18 +108,22 @@ class _Consumer(dramatiq_redis._RedisConsumer):
             self._missed = True
             time.sleep(_WHILE_AWAY)
             return None
-        if message is not None:
+        if message is None:
+            self._wait()
+        else:
             self._in_hand.add(message.options["redis_message_id"])
         return message
 
     def ack(self, message: Any) -> None:
         """Forgets a letter that is done."""
-        super().ack(message)  # type: ignore[no-untyped-call]
+        with self._making_room():
+            super().ack(message)  # type: ignore[no-untyped-call]
         self._in_hand.discard(message.options["redis_message_id"])
 
     def nack(self, message: Any) -> None:
         """Forgets a letter that is given up."""
-        super().nack(message)  # type: ignore[no-untyped-call]
+        with self._making_room():
+            super().nack(message)  # type: ignore[no-untyped-call]
         self._in_hand.discard(message.options["redis_message_id"])
 
     def requeue(self, messages: Any) -> None:
@@ -107,6 +132,19 @@ class _Consumer(dramatiq_redis._RedisConsumer):
             super().requeue(messages)  # type: ignore[no-untyped-call]
         except REDIS_IS_AWAY as error:
             raise dramatiq.ConnectionClosed(error) from None
+
+    def _wait(self) -> None:
+        if self.broker.stopping.is_set():
+            time.sleep(_WHILE_STOPPING)
+        else:
+            self._news.wait(compute_backoff(self.misses, max_backoff=_LOOK_AFTER_MS)[1] / 1000)
+
+    @contextmanager
+    def _making_room(self) -> Iterator[None]:
+        was_full = self.outstanding_message_count >= self.prefetch
+        yield
+        if was_full:
+            self._news.set()
 
     def _put_back(self) -> None:
         # What Redis handed out in an answer that came too late: nobody has it, and this worker counts as alive.

@@ -29,6 +29,7 @@ LETTER_LIFE = 86_400
 OLD_AFTER = 60
 
 _WORKER_THREADS = 2
+# A thread of the worker looks after so many milliseconds whether it is to stop, at the latest.
 _POLL_MS = 250
 # A worker that was silent for this long is dead, and its letters are handed out again.
 _HEARTBEAT_MS = 10_000
@@ -124,7 +125,7 @@ class Outbox:
         """Lets the worker finish the letter in its hand and stops it."""
         with self._lock:
             if self._worker is not None:
-                self.broker.stopping.set()
+                self.broker.stop_waiting()
                 self._worker.stop(timeout=int(timeout * 1000))
                 self._worker = None
 

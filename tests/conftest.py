@@ -21,7 +21,8 @@ from magicauth import create_app, embedded, passwords
 from magicauth.broker import QUEUE
 from magicauth.extensions import db
 
-WORKER_POLL_MS = 5
+# So often a worker looks whether it is to stop.
+WORKER_POLL_MS = 10
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -117,12 +118,14 @@ def send_letters() -> Iterator[Callable[[Flask], Flask]]:
 
     def send(app: Flask) -> Flask:
         broker = app.extensions["magicauth-outbox"].broker
+        broker.stopping.clear()
         workers.append(dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_POLL_MS, queues={QUEUE}))
         workers[-1].start()
         return app
 
     yield send
     for worker in workers:
+        worker.broker.stop_waiting()
         worker.stop()
         # What the worker added: the next test's would be one more.
         del worker.broker.middleware[-1]

@@ -25,6 +25,7 @@ import psycopg
 import pytest
 import redis as redis_client
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP
 from conftest import wait_for
 from pages import EMAIL, JSON, PASSWORD, Letter
 
@@ -253,15 +254,16 @@ class MailServer:
         self.answer = "250 OK"
         self.answering = threading.Event()
         self.answering.set()
-        self._controller: Controller | None = None
+        self._server: SmtpServer | None = None
 
     def open(self) -> None:
-        self._controller = _Controller(self._socket, self)
-        self._controller.start()
+        self._server = SmtpServer(self._socket, self)
+        self._server.start()
 
     def close(self) -> None:
-        if self._controller is not None:
-            self._controller.stop()
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
         self._socket.close()
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
@@ -315,12 +317,27 @@ def stopped(processes: list[int]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-class _Controller(Controller):
-    """aiosmtpd's controller on a socket that is bound already."""
+class SmtpServer(Controller):
+    """aiosmtpd's, on a socket that is bound already; it ends conversations that are still open when it stops."""
 
-    def __init__(self, bound: socket.socket, handler: MailServer) -> None:
-        super().__init__(handler, "127.0.0.1", handler.port)
+    def __init__(self, bound: socket.socket, handler: Any) -> None:
+        super().__init__(handler, *bound.getsockname())
         self._bound = bound
+        self._conversations: list[SMTP] = []
+
+    def factory(self) -> SMTP:
+        self._conversations.append(super().factory())
+        return self._conversations[-1]
+
+    def stop(self, no_assert: bool = False) -> None:
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result()
+        super().stop(no_assert)
+
+    async def _hang_up(self) -> None:
+        for transport in filter(None, (one.transport for one in self._conversations)):
+            transport.close()
+        # The loop closes the sockets in its next turn.
+        await asyncio.sleep(0)
 
     def _create_server(self) -> Any:
         return self.loop.create_server(self._factory_invoker, sock=self._bound)

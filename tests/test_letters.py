@@ -11,11 +11,11 @@ from email.utils import parseaddr, parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from aiosmtpd.controller import Controller
 from bs4 import BeautifulSoup
 from conftest import wait_for
 from instruments import change_user, delivering, quiet_app
 from pages import PASSWORD, Browser
+from servers import SmtpServer
 
 from magicauth.config import ConfigError
 
@@ -82,17 +82,6 @@ class Sink:
         return wait_for(lambda: [letter for letter in self.letters if letter.recipients == [to]][count - 1 : count])[0]
 
 
-class _OnSocket(Controller):
-    """aiosmtpd's controller on a socket that is bound already, to a port that was free."""
-
-    def __init__(self, sink, bound):
-        super().__init__(sink, "127.0.0.1", bound.getsockname()[1])
-        self._bound = bound
-
-    def _create_server(self):
-        return self.loop.create_server(self._factory_invoker, sock=self._bound)
-
-
 class PublicBrowser(Browser):
     """A browser that comes by the public name."""
 
@@ -106,7 +95,7 @@ def site(redis_url, folder, **settings):
     """An app whose letters go to a mail server; yields both."""
     sink, bound = Sink(), socket.socket()
     bound.bind(("127.0.0.1", 0))
-    server = _OnSocket(sink, bound)
+    server = SmtpServer(bound, sink)
     server.start()
     post = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(server.port)}
     try:

@@ -1,12 +1,11 @@
 """The waiting page and its one field."""
 
-import socket
+from contextlib import closing
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.handlers import Sink
 from conftest import wait_for
 from pages import EMAIL, PASSWORD
+from servers import MailServer
 
 from browser.windows import NO_SCRIPT, PHONE, Site, Window, wrong
 
@@ -134,14 +133,9 @@ def test_when_no_more_codes_may_be_typed_the_link_still_works_and_the_page_says_
 
 
 def test_the_page_says_what_has_become_of_the_letter(serve, open_window):
-    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
-        port = closed_soon.getsockname()[1]
-    window = open_window(site=serve(MAIL_SERVER="127.0.0.1", MAIL_PORT=port))
-    window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
-    assert "The email is on its way." in window.text
-    post_office = Controller(Sink(), hostname="127.0.0.1", port=port)
-    post_office.start()
-    try:
+    with closing(MailServer()) as mail_server:
+        window = open_window(site=serve(MAIL_SERVER="127.0.0.1", MAIL_PORT=mail_server.port))
+        window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
+        assert "The email is on its way." in window.text
+        mail_server.open()
         window.page.get_by_text("Good for 10 minutes.").wait_for(timeout=20_000)
-    finally:
-        post_office.stop()

@@ -27,10 +27,6 @@ class PostOffice(MailServer):
         super().__init__()
         self.replies, self.recipient_replies, self.conversations = ["250 OK"], ["250 OK"], 0
 
-    def close(self):
-        super().close()
-        self._controller = None
-
     async def handle_EHLO(self, server, session, envelope, hostname, responses):
         self.conversations += 1
         session.host_name = hostname
@@ -285,6 +281,18 @@ def test_one_conversation_carries_many_letters(app, office):
     assert 1 <= office.conversations <= 2
 
 
+def test_the_worker_need_not_look_to_hear_of_a_letter_of_its_own_process(app, office, monkeypatch):
+    monkeypatch.setattr("magicauth.broker.compute_backoff", lambda *_, **__: (0, 600_000))
+    with delivering(app):
+        # More than it takes at once, so that it hears of room as well.
+        for number in range(12):
+            app.test_client().post("/auth", data={"email": f"x{number}@example.org"})
+        wait_for(lambda: len(office.messages) == 12)
+        began = time.monotonic()
+    # Nor is it waited for when it is to stop.
+    assert time.monotonic() - began < 10
+
+
 def test_a_conversation_that_the_mail_server_ended_is_begun_again(app, office, redis):
     with delivering(app):
         app.test_client().post("/auth", data={"email": "a@example.org"})
@@ -401,8 +409,8 @@ class _StartTls(PostOffice):
 
     def open(self):
         super().open()
-        make = self._controller.factory
-        self._controller.factory = lambda: _with_tls(make(), self._context)
+        make = self._server.factory
+        self._server.factory = lambda: _with_tls(make(), self._context)
 
 
 def _with_tls(smtp, context):
