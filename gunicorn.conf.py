@@ -4,6 +4,7 @@ WEB_CONCURRENCY processes (2) of GUNICORN_THREADS threads (4) listen at BIND, el
 127.0.0.1:8000. Nothing of ours is imported here: the master forks workers that load the code anew, so HUP upgrades it.
 """
 
+import gc
 import json
 import logging
 import multiprocessing
@@ -90,8 +91,12 @@ class Worker(ThreadWorker):
     """gunicorn's threaded worker. Settings that cannot be used end gunicorn, in a sentence each instead of a trace."""
 
     def load_wsgi(self) -> None:
+        # What is loaded stays: to look through it for garbage took a tenth of the start, and would stop requests later.
+        gc.disable()
         try:
             super().load_wsgi()
+            gc.freeze()
+            gc.enable()
         except Exception as error:
             if not hasattr(error, "problems"):
                 raise

@@ -1,19 +1,23 @@
-"""Budgets for letters, codes and passwords, in Redis: taken before the work, given back when it turns out right.
+"""Budgets for letters, codes and passwords, in Redis: taken before the work, given back when it turns out right (all
+that a request gives back, in one step when it is answered).
 
 They degrade and do not lock: a browser known to an account (see device.py) draws on budgets of its own, so that
 whoever guesses at somebody's address spends only what strangers have.
 """
 
 import ipaddress
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from flask import current_app
+from flask import Response, after_this_request, current_app, g, has_request_context
 from limits import RateLimitItem
 
 from magicauth import metrics
+from magicauth.broker import REDIS_IS_AWAY
 from magicauth.errors import TooMany
-from magicauth.extensions import Script, keyring, redis
+from magicauth.extensions import Script, keyring
 from magicauth.models import canonical_for_counting
 
 Kind = Literal["mails", "codes", "passwords"]
@@ -37,11 +41,16 @@ return 0
 """)
 # A counter that has expired meanwhile is not made anew below zero.
 _give_back = Script("""
-for _, key in ipairs(KEYS) do
-  local count = tonumber(redis.call('GET', key) or '0')
-  if count > 0 then redis.call('DECRBY', key, math.min(count, tonumber(ARGV[1]))) end
+for i, key in ipairs(KEYS) do
+  if tonumber(redis.call('GET', key) or '0') > tonumber(ARGV[i]) then
+    redis.call('DECRBY', key, ARGV[i])
+  else
+    redis.call('DEL', key)
+  end
 end
 """)
+# More than any counter counts.
+_ALL = 10**12
 
 
 @dataclass(frozen=True)
@@ -67,13 +76,12 @@ def take(kind: Kind, asker: Asker) -> None:
 
 def give_back(kind: Kind, asker: Asker, places: int = 1) -> None:
     """Gives back places that were taken for work that turned out right."""
-    keys = [key for key, _ in _counters(kind, asker)]
-    _give_back(keys, places)
+    _owe({key: places for key, _ in _counters(kind, asker)})
 
 
 def clear(asker: Asker) -> None:
     """Forgets the failures of the address, or of the browser known to it, after a finished sign-in; no others."""
-    redis().delete(*(key for kind in _PER for key, _ in _own_counters(kind, asker)))
+    _owe({key: _ALL for kind in _PER for key, _ in _own_counters(kind, asker)})
 
 
 def network(ip: str) -> str:
@@ -87,6 +95,27 @@ def network(ip: str) -> str:
             return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)
+
+
+def _owe(places: dict[str, int]) -> None:
+    if not has_request_context():
+        _pay(places)
+        return
+    if "places_owed" not in g:
+        g.places_owed = Counter()
+        after_this_request(_settle)
+    g.places_owed.update(places)
+
+
+def _settle(response: Response) -> Response:
+    # What was asked for is done, and is not undone by a Redis that cannot count any more.
+    with suppress(*REDIS_IS_AWAY):
+        _pay(g.pop("places_owed"))
+    return response
+
+
+def _pay(places: dict[str, int]) -> None:
+    _give_back(list(places), *places.values())
 
 
 def _counters(kind: Kind, asker: Asker) -> list[tuple[str, RateLimitItem]]:

@@ -1,5 +1,6 @@
 """The letters: one function for each says what is in it; codes and links are derived here, when it is written."""
 
+import functools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -229,7 +230,7 @@ def _letter(
         subject = render_template(f"mail/{template}.subject.txt", **context)
         body = render_template(f"mail/{template}.txt", **context)
         html = render_template(f"mail/{template}.html", **context)
-    name, address = parseaddr(config["MAIL_DEFAULT_SENDER"])
+    name, address = _parsed(config["MAIL_DEFAULT_SENDER"])
     message = mime.Message(
         # One line, whatever a name holds: a line break would begin a header of somebody else's choice.
         subject=" ".join(subject.splitlines()).strip(),
@@ -251,9 +252,15 @@ def _letter(
 
 def _message_id(job: Job, sender: str) -> str:
     # The same for a letter that goes out twice because its worker was killed, so that mail programs show it once.
-    domain = parseaddr(sender)[1].rpartition("@")[2] or "localhost"
+    domain = _parsed(sender)[1].rpartition("@")[2] or "localhost"
     parts = (job.letter, job.challenge_id, str(job.send), job.to, str(job.context["at"]))
     return f"<{keyring().tag('message-id', *parts)}@{domain}>"
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(sender: str) -> tuple[str, str]:
+    """Name and address."""
+    return parseaddr(sender)
 
 
 def _asked(visitor: Visitor, language: str) -> dict[str, Any]:

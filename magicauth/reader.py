@@ -96,6 +96,9 @@ def wants_json() -> bool:
     """Whether the answer is JSON: the body was, or `Accept` prefers it to HTML (`*/*` alone does not)."""
     if is_json():
         return True
+    if "application/json" not in request.headers.get("Accept", ""):
+        # Most browsers, without a look at what they prefer.
+        return False
     accept = request.accept_mimetypes
     named = list(accept.values())
     quality, html = accept["application/json"], accept["text/html"]

@@ -13,6 +13,7 @@ from magicauth.errors import N_
 from magicauth.extensions import keyring
 from magicauth.limits import Asker
 
+_KEY = "magicauth.visitor"
 # What stands in a browser's place where a command does it.
 COMMAND_LINE = N_("command line")
 DEVICE_COOKIE_LIFE = 180 * 86_400
@@ -71,6 +72,12 @@ class Visitor:
 
 def visitor() -> Visitor:
     """The visitor of the current request."""
+    here: Visitor = request.environ.get(_KEY) or _visitor()
+    request.environ[_KEY] = here
+    return here
+
+
+def _visitor() -> Visitor:
     return Visitor(
         ip=_address(request.remote_addr or ""),
         browser=summary(request.user_agent.string),

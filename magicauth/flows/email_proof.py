@@ -199,9 +199,7 @@ def _settle(challenge: Challenge) -> None:
     metrics.LETTER_TO_USE.observe(time.time() - challenge.sent)
     # Letters that were answered cost nobody anything: an office behind one address is not locked out.
     asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
-    # What the answer led to is done, and is not undone by a Redis that cannot count any more.
-    with suppress(*REDIS_IS_AWAY):
-        limits.give_back("mails", asked, challenge.sends)
+    limits.give_back("mails", asked, challenge.sends)
 
 
 def canonical_or_nothing(typed: str) -> str:

@@ -12,6 +12,7 @@ from flask import current_app
 from sqlalchemy import DateTime, Dialect, String, Uuid, bindparam, event, select
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
+from werkzeug.local import LocalProxy
 
 from magicauth.errors import N_, Invalid
 from magicauth.extensions import Base, db
@@ -122,6 +123,9 @@ def _keep(user: User, context: Any) -> None:
 
 def as_json(user: Any) -> dict[str, Any]:
     """What programs see of a user (a row, or the current one): never a password hash."""
+    if isinstance(user, LocalProxy):
+        # It would look for whom it stands at each attribute.
+        user = user._get_current_object()
     return {
         "id": str(user.id),
         "name": user.name,

@@ -101,7 +101,7 @@ def test_a_place_that_was_given_back_can_be_taken_again(app, redis):
     for _ in range(20):
         limits.take("passwords", ADA)
         limits.give_back("passwords", ADA)
-    assert set(counters(redis).values()) == {0}
+    assert counters(redis) == {}
     assert taken(ADA, 10) == 3
 
 
@@ -110,7 +110,7 @@ def test_giving_back_what_was_not_taken_makes_no_credit(app, redis):
     assert counters(redis) == {}
     assert taken(ADA, 2) == 2
     limits.give_back("passwords", ADA, 50)
-    assert set(counters(redis).values()) == {0}
+    assert counters(redis) == {}
     assert taken(ADA, 10) == 3
 
 
@@ -121,11 +121,12 @@ def test_taken_and_given_back_by_many_at_once_nothing_is_lost(app, redis):
                 limits.give_back("passwords", ADA)
 
     at_once(60, one)
-    assert set(counters(redis).values()) == {0}
+    assert counters(redis) == {}
 
 
 def test_every_counter_ends_by_itself(app, redis):
     for kind in ("mails", "codes", "passwords"):
+        limits.take(kind, ADA)
         limits.take(kind, ADA)
         limits.take(kind, Asker(ADA.email, ADA.ip, "device"))
         limits.give_back(kind, ADA)
