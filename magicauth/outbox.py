@@ -10,6 +10,7 @@ import logging
 import smtplib
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,7 @@ from flask import Flask, current_app
 from magicauth import challenges, metrics, smtp
 from magicauth.broker import NAMESPACE, QUEUE, REDIS_IS_AWAY, Broker
 from magicauth.challenges import Challenge
-from magicauth.extensions import redis
+from magicauth.extensions import Script, redis
 
 # A letter without a challenge is news for a day, and then no more.
 LETTER_LIFE = 86_400
@@ -37,6 +38,15 @@ _DEAD_LETTER_MS = 3 * LETTER_LIFE * 1000
 # Commands in a million that look for dead workers.
 _MAINTENANCE_CHANCE = 200_000
 _STATE_KEY = "magicauth:mail:state"
+
+# As dramatiq queues a letter, and in one step: an operator who is interrupted loses none, and two at once send it once.
+_retry = Script("""
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
+redis.call('RPUSH', KEYS[4], ARGV[2])
+return 1
+""")
 
 log = logging.getLogger("magicauth.mail")
 
@@ -218,15 +228,15 @@ def status() -> Status:
 
 def retry_dead() -> int:
     """Puts letters that were given up back into the queue, as new; how many."""
-    client, name = redis(), f"{NAMESPACE}:{QUEUE}.XQ"
+    client, name, actor = redis(), f"{NAMESPACE}:{QUEUE}", _outbox().actor
     count = 0
-    for message_id in client.zrange(name, 0, -1):
-        body = client.hget(f"{name}.msgs", message_id)
-        # Whoever removes it sends it: two operators at once send one letter.
-        if body and client.zrem(name, message_id):
-            client.hdel(f"{name}.msgs", message_id)
-            _outbox().put(Job(**json.loads(body)["args"][0]))
-            count += 1
+    for dead_id in client.zrange(f"{name}.XQ", 0, -1):
+        if body := client.hget(f"{name}.XQ.msgs", dead_id):
+            new_id = str(uuid.uuid4())
+            letter = actor.message_with_options(args=json.loads(body)["args"], max_age=LETTER_LIFE * 1000)
+            letter = letter.copy(options={"redis_message_id": new_id})
+            keys = [f"{name}.XQ", f"{name}.XQ.msgs", f"{name}.msgs", name]
+            count += _retry(keys, dead_id, new_id, letter.encode())
     return count
 
 

@@ -11,7 +11,7 @@ from email.utils import parseaddr
 
 import pytest
 from conftest import wait_for
-from instruments import change_user, delivering, later, letters_waiting, quiet_app, redis_commands
+from instruments import at_once, change_user, delivering, later, letters_waiting, quiet_app, redis_commands
 from pages import EMAIL, JSON, PASSWORD, Letters, other_browser, sign_up
 from servers import MailServer
 
@@ -426,9 +426,12 @@ def test_letters_that_were_given_up_can_be_sent_after_all(app, asking, office, r
     with delivering(app):
         wait_for(lambda: state(app).dead == 1)
         office.replies = ["250 OK"]
-        with app.app_context():
-            assert outbox.retry_dead() == 1
-            assert outbox.retry_dead() == 0
+
+        def retry(_):
+            with app.app_context():
+                return outbox.retry_dead()
+
+        assert sorted(at_once(4, retry)) == [0, 0, 0, 1]
         wait_for(lambda: len(office.messages) == 2)
         wait_for(lambda: state(app).last == "ok")
     assert state(app).dead == 0
