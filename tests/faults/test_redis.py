@@ -1,14 +1,18 @@
 """Redis that is killed, hung, emptied, full, loading, read-only or locked, under gunicorn in production mode."""
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 import httpx
 import pytest
 from conftest import wait_for
-from instruments import at_once, letters_waiting
+from instruments import at_once, delivering, letters_waiting, quiet_app
 from pages import PASSWORD
-from servers import PATIENCE, Site, ask_to_sign_in, name_at_home, sign_up, site
+from servers import PATIENCE, MailServer, Redis, Site, ask_to_sign_in, folder_for_sockets, name_at_home, sign_up, site
+
+from magicauth import outbox
 
 pytestmark = pytest.mark.faults
 
@@ -209,3 +213,30 @@ def test_letters_in_the_queue_of_a_redis_that_hangs_are_not_lost(our, new, email
             check_away(new.post("/users/magic_link", data={"email": email}))
     our.mail_server.letter(email)
     our.mail_server.letter(f"new-{email}")
+
+
+def test_a_worker_that_is_stopped_while_redis_hangs_ends_in_time_and_its_letter_goes_out_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(outbox, "_HEARTBEAT_MS", 1000)
+    with folder_for_sockets() as sockets, closing(MailServer()) as mail_server, ExitStack() as stack:
+        redis = Redis(sockets)
+        redis.start()
+        stack.callback(redis.kill)
+        mail_server.open()
+        mail_server.answer = "451 later"
+        mail_server.answering.clear()
+        post = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(mail_server.port)}
+        app = stack.enter_context(quiet_app(redis.url, tmp_path, **post))
+        box = app.extensions["magicauth-outbox"]
+        box.start_worker()
+        assert app.test_client().post("/users/magic_link", data={"email": "late@example.org"}).status_code == 303
+        wait_for(lambda: mail_server.offered, PATIENCE)
+        with redis.hung():
+            # It is to be put off, and Redis does not say that it is.
+            mail_server.answering.set()
+            began = time.monotonic()
+            box.stop_worker(timeout=5)
+            assert time.monotonic() - began < 15
+        mail_server.answer = "250 OK"
+        # Another process finds that the first one is dead.
+        with quiet_app(redis.url, tmp_path, **post) as other, delivering(other):
+            assert mail_server.letter("late@example.org").link.startswith("/users/signup")
