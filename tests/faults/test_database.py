@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pages
+import psycopg
 import pytest
 from conftest import wait_for
 from instruments import at_once, delivering, later, quiet_app
@@ -107,9 +108,20 @@ def dying_at_commit(postgres: Postgres, table: str) -> Iterator[Callable[[], Non
             os.kill(pid, signal.SIGKILL)
 
         yield die
-    wait_for(postgres.answers)
+        # It takes connections until it has noticed, and ends them all when it has.
+        wait_for(lambda: is_over(operator), PATIENCE)
+    wait_for(postgres.answers, PATIENCE)
     with postgres.connect(DATABASE) as operator:
         operator.execute("DROP FUNCTION hold CASCADE")
+
+
+def is_over(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has ended it."""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def during(ask: Callable[[], httpx.Response], act: Callable[[], None]) -> httpx.Response:
