@@ -1,7 +1,7 @@
 """Budgets for letters, codes and passwords, in Redis: taken before the work, given back when it turns out right (all
 that a request gives back, in one step when it is answered).
 
-They degrade and do not lock: a browser known to an account (see device.py) draws on budgets of its own, so that
+They degrade and do not lock: a browser known to an account (see visitor.py) draws on budgets of its own, so that
 whoever guesses at somebody's address spends only what strangers have.
 """
 
