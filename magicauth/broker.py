@@ -4,8 +4,7 @@ none while Redis is away."""
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import dramatiq
@@ -93,12 +92,15 @@ class _Consumer(dramatiq_redis._RedisConsumer):
         # Where there is nothing dramatiq's would sleep, and not hear of news.
         self.timeout = 0
         self._news = self.broker.news[self.queue_name]
+        self._room = threading.Event()
         self._in_hand: set[str] = set()
         self._missed = False
 
     def __next__(self) -> Any:
-        # Before it looks: what comes meanwhile is news.
+        # Before it looks: what comes meanwhile is news, and what is done meanwhile leaves room.
         self._news.clear()
+        self._room.clear()
+        full = self.outstanding_message_count >= self.prefetch
         try:
             if self._missed:
                 self._put_back()
@@ -109,21 +111,25 @@ class _Consumer(dramatiq_redis._RedisConsumer):
             time.sleep(_WHILE_AWAY)
             return None
         if message is None:
-            self._wait()
+            self._wait_for(self._room if full else self._news)
         else:
             self._in_hand.add(message.options["redis_message_id"])
         return message
 
     def ack(self, message: Any) -> None:
         """Forgets a letter that is done."""
-        with self._making_room():
+        try:
             super().ack(message)  # type: ignore[no-untyped-call]
+        finally:
+            self._room.set()
         self._in_hand.discard(message.options["redis_message_id"])
 
     def nack(self, message: Any) -> None:
         """Forgets a letter that is given up."""
-        with self._making_room():
+        try:
             super().nack(message)  # type: ignore[no-untyped-call]
+        finally:
+            self._room.set()
         self._in_hand.discard(message.options["redis_message_id"])
 
     def requeue(self, messages: Any) -> None:
@@ -133,18 +139,11 @@ class _Consumer(dramatiq_redis._RedisConsumer):
         except REDIS_IS_AWAY as error:
             raise dramatiq.ConnectionClosed(error) from None
 
-    def _wait(self) -> None:
+    def _wait_for(self, event: threading.Event) -> None:
         if self.broker.stopping.is_set():
             time.sleep(_WHILE_STOPPING)
         else:
-            self._news.wait(compute_backoff(self.misses, max_backoff=_LOOK_AFTER_MS)[1] / 1000)
-
-    @contextmanager
-    def _making_room(self) -> Iterator[None]:
-        was_full = self.outstanding_message_count >= self.prefetch
-        yield
-        if was_full:
-            self._news.set()
+            event.wait(compute_backoff(self.misses, max_backoff=_LOOK_AFTER_MS)[1] / 1000)
 
     def _put_back(self) -> None:
         # What Redis handed out in an answer that came too late: nobody has it, and this worker counts as alive.

@@ -3,6 +3,7 @@
 import pytest
 from instruments import at_once, change_user, later, same_browser
 from pages import EMAIL, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 NO_LIMIT = "100000 per second"
 # Budgets of one kind are looked at by themselves.
@@ -400,3 +401,12 @@ def test_what_cannot_be_counted_is_refused(make_app):
         assert int(answer.headers["Retry-After"]) > 0
         page = broken.post(path, data=body)
         assert page.status_code == 503 and "Retry-After" in page.headers
+
+
+def test_a_redis_that_cannot_count_any_more_undoes_no_sign_in(client, monkeypatch):
+    def away(*_):
+        raise RedisConnectionError
+
+    sign_up(client)
+    monkeypatch.setattr("magicauth.limits._give_back", away)
+    assert sign_in(client).location == "/home"

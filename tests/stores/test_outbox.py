@@ -285,9 +285,9 @@ def test_the_worker_need_not_look_to_hear_of_a_letter_of_its_own_process(app, of
     monkeypatch.setattr("magicauth.broker.compute_backoff", lambda *_, **__: (0, 600_000))
     with delivering(app):
         # More than it takes at once, so that it hears of room as well.
-        for number in range(12):
+        for number in range(18):
             app.test_client().post("/auth", data={"email": f"x{number}@example.org"})
-        wait_for(lambda: len(office.messages) == 12)
+        wait_for(lambda: len(office.messages) == 18)
         began = time.monotonic()
     # Nor is it waited for when it is to stop.
     assert time.monotonic() - began < 10
