@@ -1,13 +1,14 @@
 """Development's post office: letters are kept as files in `instance/mailbox/`, and each is a line on the console."""
 
 import email
-import email.policy
 import functools
 import re
 import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.header import decode_header, make_header
+from email.message import Message
 from pathlib import Path
 
 import flask_mail
@@ -71,18 +72,27 @@ class Mailbox:
 
 @functools.lru_cache(maxsize=KEPT)
 def _read(path: Path) -> Kept:
-    # A letter never changes, and takes milliseconds to read.
-    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-    plain, html = message.get_body(("plain",)), message.get_body(("html",))
-    text = plain.get_content() if plain else ""
+    # A letter never changes. Python's newer policy of messages takes twelve times as long to read one.
+    message = email.message_from_bytes(path.read_bytes())
+    texts = {part.get_content_type(): _content(part) for part in message.walk() if not part.is_multipart()}
+    text = texts.get("text/plain", "")
     code = _CODE.search(text)
     return Kept(
         id=path.stem,
-        to=str(message["To"]),
-        subject=str(message["Subject"]),
+        to=_header(message, "To"),
+        subject=_header(message, "Subject"),
         text=text,
-        html=html.get_content() if html else "",
+        html=texts.get("text/html", ""),
         links=list(dict.fromkeys(_LINK.findall(text))),
         code="".join(code[1].split()) if code else "",
         sent_at=datetime.fromtimestamp(int(path.stem[:20]) / 1e9, UTC),
     )
+
+
+def _content(part: Message) -> str:
+    content = part.get_payload(decode=True)
+    return content.decode(part.get_content_charset("utf-8"), "replace") if isinstance(content, bytes) else ""
+
+
+def _header(message: Message, name: str) -> str:
+    return str(make_header(decode_header(message[name] or "")))

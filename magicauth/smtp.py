@@ -32,15 +32,15 @@ class MailConnection(flask_mail.Connection):
     def configure_host(self) -> smtplib.SMTP:
         """An SMTP connection, logged in. Raises OSError or SMTPException."""
         mail = self.mail
-        context = ssl.create_default_context()
         host: smtplib.SMTP
         if mail.use_ssl:
+            context = ssl.create_default_context()
             host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=SMTP_TIMEOUT, context=context)
         else:
             host = smtplib.SMTP(mail.server, mail.port, timeout=SMTP_TIMEOUT)
         try:
             if mail.use_tls:
-                host.starttls(context=context)
+                host.starttls(context=ssl.create_default_context())
             if mail.username and mail.password:
                 host.login(mail.username, mail.password)
         except BaseException:

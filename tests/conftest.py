@@ -1,5 +1,6 @@
 """The stage: a real Redis and the apps of each test process, empty for each test; browsers that check every page."""
 
+import functools
 import os
 import shutil
 import sqlite3
@@ -35,6 +36,15 @@ def _cheap_hashes() -> Iterator[None]:
     """What a hash costs, a fifth of the time of all tests, is for the processes that the tests start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "_hasher", PasswordHasher(memory_cost=8, time_cost=1, parallelism=1))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_guess_twice() -> Iterator[None]:
+    """What zxcvbn makes of the same password is the same, and takes it as long as a sign-up takes all else."""
+    guess = functools.cache(passwords._guess)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_guess", lambda password, words: guess(password, tuple(words)))
         yield
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from bs4 import BeautifulSoup
 from flask import Flask
 from flask.testing import FlaskClient
+from lxml import html
 from werkzeug.test import TestResponse
 
 EMAIL = "ada@example.org"
@@ -28,17 +28,18 @@ class Browser(FlaskClient):
 
 def check_page(response: TestResponse) -> None:
     """Title, one h1, a label for each input, unique ids, nothing inline, a strict policy, not stored."""
-    page = BeautifulSoup(response.text, "html.parser")
-    assert page.title is not None and page.title.get_text(strip=True)
-    assert len(page.find_all("h1")) == 1
-    assert page.html is not None and page.html.get("lang") and page.html.get("dir")
-    ids = [element["id"] for element in page.find_all(id=True)]
+    # BeautifulSoup takes ten times as long, for ten thousand pages.
+    page = html.document_fromstring(response.data)
+    assert page.findtext("head/title", "").strip()
+    assert len(page.findall(".//h1")) == 1
+    assert page.get("lang") and page.get("dir")
+    ids = page.xpath("//@id")
     assert len(ids) == len(set(ids)), ids
-    labelled = {label.get("for") for label in page.find_all("label")}
-    for field in page.find_all(["input", "select", "textarea"]):
-        assert field.get("type") == "hidden" or field.get("id") in labelled, field
-    assert not page.find_all(style=True) and not page.find_all("style")
-    assert all(script.get("src") for script in page.find_all("script"))
+    labelled = set(page.xpath("//label/@for"))
+    for field in page.xpath("//input[not(@type='hidden')] | //select | //textarea"):
+        assert field.get("id") in labelled, html.tostring(field)
+    assert not page.xpath("//@style | //style")
+    assert not page.xpath("//script[not(@src)]")
     assert "default-src 'self'" in _csp(response)
     assert response.headers["Cache-Control"] == "no-store"
 
