@@ -357,6 +357,7 @@ class Gunicorn:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         bind = self.url.removeprefix("http://") if binds else f"fd://{self._listener.fileno()}"
         self._passed = [] if binds else [self._listener.fileno()]
+        self.settings = dict(settings)
         own = {"PUBLIC_URL": self.url, "BIND": bind, "TMPDIR": str(folder)}
         self.env = clean_environment() | own | {name: str(value) for name, value in settings.items()}
 

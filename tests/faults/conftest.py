@@ -2,16 +2,12 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from servers import (
     SETTINGS,
-    Gunicorn,
-    MailServer,
     Postgres,
-    Redis,
     Site,
     clean_environment,
     folder_for_sockets,
@@ -36,41 +32,6 @@ def postgres() -> Iterator[Postgres]:
             yield server
         finally:
             server.stop()
-
-
-@pytest.fixture
-def redis_server() -> Iterator[Redis]:
-    with folder_for_sockets() as folder:
-        server = Redis(folder)
-        server.start()
-        yield server
-        server.kill()
-
-
-@pytest.fixture
-def mail_server() -> Iterator[MailServer]:
-    """Not open yet: it refuses connections."""
-    server = MailServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def gunicorn(postgres: Postgres, redis_server: Redis, mail_server: MailServer, tmp_path: Path) -> Iterator[Gunicorn]:
-    """Started, on stores that are empty."""
-    stores = {"REDIS_URL": redis_server.url, "DATABASE_URL": postgres.make_database(tmp_path.name, "migrated")}
-    server = Gunicorn(tmp_path, SETTINGS | stores | {"MAIL_PORT": str(mail_server.port)})
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.fixture
-def browser(gunicorn: Gunicorn) -> Iterator[httpx.Client]:
-    with gunicorn.browser() as browser:
-        yield browser
 
 
 # --- for a module whose fixture `our` is the site that its tests share ------------------------------------------------

@@ -9,15 +9,17 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
 from conftest import wait_for
 from instruments import letters_waiting
-from pages import EMAIL, JSON
-from servers import PATIENCE, SETTINGS, Gunicorn, ask_to_sign_in, name_at_home, sign_up
+from pages import JSON
+from servers import PATIENCE, SETTINGS, Gunicorn, Site, ask_to_sign_in, name_at_home, sign_up, site
 
 pytestmark = pytest.mark.faults
 
@@ -29,16 +31,22 @@ LETTERS = 60
 QUEUE = "{magicauth-mail}:letters"
 
 
-def test_somebody_signs_up_and_out_and_in_again(gunicorn, browser, mail_server):
-    mail_server.open()
-    sign_up(browser, mail_server)
-    assert browser.post("/logout").headers["Location"] == "/auth"
-    assert browser.get("/home").headers["Location"] == "/auth?next=/home"
-    ask_to_sign_in(browser)
-    answer = browser.post("/verify", data={"OTP": mail_server.letter(EMAIL, 2).code})
+@pytest.fixture(scope="module")
+def our(postgres, tmp_path_factory) -> Iterator[Site]:
+    database = postgres.make_database("gunicorn", "migrated")
+    with site(tmp_path_factory.mktemp("gunicorn"), database, WEB_CONCURRENCY="2") as ours:
+        ours.mail_server.open()
+        yield ours
+
+
+def test_somebody_signs_up_and_out_and_in_again(our, ada, email):
+    assert ada.post("/logout").headers["Location"] == "/auth"
+    assert ada.get("/home").headers["Location"] == "/auth?next=/home"
+    ask_to_sign_in(ada, email)
+    answer = ada.post("/verify", data={"OTP": our.mail_server.letter(email, 2).code})
     assert answer.headers["Location"] == "/home"
-    assert name_at_home(browser) == "Ada Lovelace"
-    assert browser.get("/readyz").json() | {"message": ""} == {
+    assert name_at_home(ada) == "Ada Lovelace"
+    assert ada.get("/readyz").json() | {"message": ""} == {
         "status": "SUCCESS",
         "message": "",
         "redis": "ok",
@@ -47,24 +55,24 @@ def test_somebody_signs_up_and_out_and_in_again(gunicorn, browser, mail_server):
     }
 
 
-def test_requests_are_logged_as_json_and_no_token_is(gunicorn, browser, mail_server):
-    mail_server.open()
-    browser.post("/users/magic_link", data={"email": EMAIL})
-    letter = mail_server.letter(EMAIL)
-    page = browser.get(letter.link, headers={"User-Agent": 'a "browser"\\'})
+def test_requests_are_logged_as_json_and_no_token_is(our, new, email):
+    new.post("/users/magic_link", data={"email": email})
+    letter = our.mail_server.letter(email)
+    agent = 'a "browser"\\'
+    page = new.get(letter.link, headers={"User-Agent": agent})
     assert page.status_code == 200
-    browser.get("/static/app.css", headers={"Referer": letter.links[0]})
-    browser.get("/no%0Aline%22")
+    new.get("/static/app.css", headers={"Referer": letter.links[0]})
+    new.get("/no%0Aline%22")
     # What gunicorn itself refuses, it quotes in its own log.
-    with socket.create_connection(("127.0.0.1", httpx.URL(gunicorn.url).port)) as raw:
+    with connected(our.gunicorn) as raw:
         raw.sendall(f"GET {letter.link} and more HTTP/1.1\r\n\r\n".encode())
         assert raw.recv(100).startswith(b"HTTP/1.1 400")
 
     def lines() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in gunicorn.process.output.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in our.gunicorn.process.output.splitlines() if line.startswith('{"time"')]
 
-    wait_for(lambda: any(line["path"] == '/no\nline"' for line in lines()), PATIENCE)
-    seen = next(line for line in lines() if line["path"] == "/users/signup")
+    wait_for(lambda: any(line.get("path") == '/no\nline"' for line in lines()), PATIENCE)
+    (seen,) = [line for line in lines() if line.get("agent") == agent]
     assert seen | {"time": "", "ms": 0, "bytes": 0} == {
         "time": "",
         "ip": "127.0.0.1",
@@ -73,60 +81,55 @@ def test_requests_are_logged_as_json_and_no_token_is(gunicorn, browser, mail_ser
         "status": 200,
         "bytes": 0,
         "ms": 0,
-        "agent": 'a "browser"\\',
+        "agent": agent,
     }
-    assert "Invalid request" in gunicorn.process.output
-    assert letter.token not in gunicorn.process.output
+    assert "Invalid request" in our.gunicorn.process.output
+    assert letter.token not in our.gunicorn.process.output
 
 
-def test_term_answers_what_is_under_way_ends_every_process_and_a_restart_loses_nothing(gunicorn, browser, mail_server):
-    mail_server.open()
-    sign_up(browser, mail_server)
-    with gunicorn.browser() as another:
-        ask_to_sign_in(another)
-        with socket.create_connection(("127.0.0.1", httpx.URL(gunicorn.url).port)) as slow:
-            body = b"email=slow%40example.org"
-            slow.sendall(
-                f"POST /users/magic_link HTTP/1.1\r\nHost: {httpx.URL(gunicorn.url).netloc.decode()}\r\n"
-                "Content-Type: application/x-www-form-urlencoded\r\nExpect: 100-continue\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n".encode()
-            )
-            assert slow.recv(100).startswith(b"HTTP/1.1 100")
-            folder = metrics_folder(gunicorn.workers)
-            gunicorn.process.signal(signal.SIGTERM)
-            slow.sendall(body)
-            assert slow.recv(100).startswith(b"HTTP/1.1 303")
-        assert gunicorn.process.wait(SECONDS_TO_END) == 0
-        assert gunicorn.process.members == []
-        assert not folder.exists()
-        gunicorn.start()
-        assert name_at_home(browser) == "Ada Lovelace"
-        assert another.post("/verify", data={"OTP": mail_server.letter(EMAIL, 2).code}).headers["Location"] == "/home"
-    assert mail_server.letter("slow@example.org").link.startswith("/users/signup")
+def test_term_answers_what_is_under_way_ends_every_process_and_a_restart_loses_nothing(our, ada, new, email):
+    ask_to_sign_in(new, email)
+    gunicorn, slow_one = our.gunicorn, f"slow-{email}"
+    with connected(gunicorn) as slow:
+        body = urlencode({"email": slow_one}).encode()
+        slow.sendall(
+            f"POST /users/magic_link HTTP/1.1\r\nHost: {host(gunicorn)}\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\nExpect: 100-continue\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+        )
+        assert slow.recv(100).startswith(b"HTTP/1.1 100")
+        folder = metrics_folder(gunicorn.workers)
+        gunicorn.process.signal(signal.SIGTERM)
+        slow.sendall(body)
+        assert slow.recv(100).startswith(b"HTTP/1.1 303")
+    assert gunicorn.process.wait(SECONDS_TO_END) == 0
+    assert gunicorn.process.members == []
+    assert not folder.exists()
+    gunicorn.start()
+    assert name_at_home(ada) == "Ada Lovelace"
+    assert new.post("/verify", data={"OTP": our.mail_server.letter(email, 2).code}).headers["Location"] == "/home"
+    assert our.mail_server.letter(slow_one).link.startswith("/users/signup")
 
 
-def test_hup_replaces_the_workers_and_loses_and_forgets_no_request(gunicorn, browser, mail_server):
-    mail_server.open()
-    sign_up(browser, mail_server)
-    with visitors(gunicorn, browser) as answers:
+def test_hup_replaces_the_workers_and_loses_and_forgets_no_request(our, ada):
+    name_at_home(ada)
+    counted = metrics(ada)
+    with visitors(our.gunicorn, ada) as answers:
         for _ in range(2):
             wait_for_more(answers)
-            before = gunicorn.workers
-            gunicorn.process.signal(signal.SIGHUP)
-            wait_for_others(gunicorn, before)
+            before = our.gunicorn.workers
+            our.gunicorn.process.signal(signal.SIGHUP)
+            wait_for_others(our.gunicorn, before)
         wait_for_more(answers)
     assert set(answers) == {200}, answers
-    assert metrics(browser) == answers.total()
+    assert metrics(ada) == counted + answers.total()
 
 
-def test_usr2_puts_another_gunicorn_in_its_place_and_loses_no_request(postgres, redis_server, mail_server, tmp_path):
-    stores = {"REDIS_URL": redis_server.url, "DATABASE_URL": postgres.make_database(tmp_path.name, "migrated")}
-    gunicorn = Gunicorn(tmp_path, SETTINGS | stores | {"MAIL_PORT": str(mail_server.port)}, binds=True)
-    mail_server.open()
-    try:
+def test_usr2_puts_another_gunicorn_in_its_place_and_loses_no_request(our, email, tmp_path):
+    with closing(Gunicorn(tmp_path, our.gunicorn.settings, binds=True)) as gunicorn:
         gunicorn.start()
         with gunicorn.browser() as browser:
-            sign_up(browser, mail_server)
+            sign_up(browser, our.mail_server, email)
             with visitors(gunicorn, browser) as answers:
                 wait_for_more(answers)
                 before = gunicorn.workers
@@ -143,57 +146,58 @@ def test_usr2_puts_another_gunicorn_in_its_place_and_loses_no_request(postgres, 
             counted = metrics(browser)
             name_at_home(browser)
             assert metrics(browser) == counted + 1
-    finally:
-        gunicorn.close()
 
 
-def test_kill_9_of_a_worker_keeps_sessions_and_open_questions(gunicorn, browser, mail_server):
-    mail_server.open()
-    sign_up(browser, mail_server)
-    with gunicorn.browser() as another:
-        ask_to_sign_in(another)
-        code = mail_server.letter(EMAIL, 2).code
-        before = wait_for(lambda: gunicorn.workers if len(gunicorn.workers) == 2 else None, PATIENCE)
-        for pid in before:
-            os.kill(pid, signal.SIGKILL)
-        wait_for_others(gunicorn, before)
-        assert name_at_home(browser) == "Ada Lovelace"
-        assert another.post("/verify", data={"OTP": code}).headers["Location"] == "/home"
+def test_kill_9_of_a_worker_keeps_sessions_and_open_questions(our, ada, new, email):
+    ask_to_sign_in(new, email)
+    code = our.mail_server.letter(email, 2).code
+    before = wait_for(lambda: found if len(found := our.gunicorn.workers) == 2 else None, PATIENCE)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_for_others(our.gunicorn, before)
+    assert name_at_home(ada) == "Ada Lovelace"
+    assert new.post("/verify", data={"OTP": code}).headers["Location"] == "/home"
 
 
-def test_kill_9_of_everything_sends_every_queued_letter_once(gunicorn, browser, mail_server, redis_server):
-    addresses = {f"user{number}@example.org" for number in range(LETTERS)}
+def test_kill_9_of_everything_sends_every_queued_letter_once(our, new, email):
+    addresses = {f"user{number}-{email}" for number in range(LETTERS)}
+    our.mail_server.answer = "451 later"
     for address in addresses:
-        assert browser.post("/users/magic_link", data={"email": address}).status_code == 303
+        assert new.post("/users/magic_link", data={"email": address}).status_code == 303
     # Some wait for their first try, some for their next.
-    wait_for(lambda: redis_server.client.hlen(f"{QUEUE}.DQ.msgs"), PATIENCE)
-    gunicorn.process.kill()
-    redis_server.kill()
-    mail_server.open()
-    redis_server.start()
-    gunicorn.start()
-    wait_for(lambda: not letters_waiting(redis_server.client), PATIENCE)
-    assert Counter(message["To"] for message in mail_server.messages) == dict.fromkeys(addresses, 1)
-    assert len({message["Message-ID"] for message in mail_server.messages}) == LETTERS
+    wait_for(lambda: our.redis.client.hlen(f"{QUEUE}.DQ.msgs"), PATIENCE)
+    our.gunicorn.process.kill()
+    our.redis.kill()
+    our.mail_server.answer = "250 OK"
+    our.redis.start()
+    our.gunicorn.start()
+    wait_for(lambda: not letters_waiting(our.redis.client), PATIENCE)
+    took = [message for message in our.mail_server.messages if message["To"] in addresses]
+    assert Counter(message["To"] for message in took) == dict.fromkeys(addresses, 1)
+    assert len({message["Message-ID"] for message in took}) == LETTERS
 
 
-def test_clients_that_fall_silent_in_the_middle_of_a_request_do_not_stop_the_server(redis_server, tmp_path):
-    settings = SETTINGS | {"REDIS_URL": redis_server.url, "DATABASE_URL": f"sqlite:///{tmp_path / 'none.sqlite3'}"}
-    server = Gunicorn(tmp_path, settings | {"WEB_CONCURRENCY": 1, "GUNICORN_THREADS": 2})
-    host = httpx.URL(server.url).netloc.decode()
-    half = [
-        f"GET /auth HTTP/1.1\r\nHost: {host}\r\n",
-        f"POST /auth HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n{{",
-    ]
-    try:
+def test_clients_that_fall_silent_in_the_middle_of_a_request_do_not_stop_the_server(our, tmp_path):
+    few = our.gunicorn.settings | {"WEB_CONCURRENCY": 1, "GUNICORN_THREADS": 2}
+    with closing(Gunicorn(tmp_path, few)) as server, contextlib.ExitStack() as open_ones:
         server.start()
-        with contextlib.ExitStack() as open_ones:
-            for request in half:
-                silent = socket.create_connection(("127.0.0.1", httpx.URL(server.url).port))
-                open_ones.enter_context(silent).sendall(request.encode())
-            assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE_WITH_SILENCE).status_code == 200
-    finally:
-        server.close()
+        for half in (
+            f"GET /auth HTTP/1.1\r\nHost: {host(server)}\r\n",
+            f"POST /auth HTTP/1.1\r\nHost: {host(server)}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 60\r\n\r\n{",
+        ):
+            open_ones.enter_context(connected(server)).sendall(half.encode())
+        with server.browser() as browser:
+            assert browser.get("/healthz", timeout=PATIENCE_WITH_SILENCE).status_code == 200
+
+
+def host(gunicorn: Gunicorn) -> str:
+    return httpx.URL(gunicorn.url).netloc.decode()
+
+
+def connected(gunicorn: Gunicorn) -> socket.socket:
+    """A connection that says nothing by itself."""
+    return socket.create_connection(("127.0.0.1", httpx.URL(gunicorn.url).port))
 
 
 @contextlib.contextmanager
