@@ -19,7 +19,7 @@ from magicauth.errors import Invalid
 from magicauth.models import canonical_for_counting, parse_email
 
 examples = settings(
-    max_examples=300, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -16,7 +16,7 @@ OLD, NEW, FOREIGN = (
 )
 PURPOSES = ["sign_in", "sign_up", "reset", "change_email", "fresh", "undo_email", "not_me"]
 
-examples = settings(max_examples=200, deadline=None, database=None)
+examples = settings(max_examples=100, deadline=None, database=None)
 purposes = st.sampled_from(PURPOSES)
 tokenish = st.text("AZaz09_-.", max_size=80) | st.from_regex(r"[A-Za-z0-9_-]{26}\.[A-Za-z0-9_-]{43}", fullmatch=True)
 

@@ -240,7 +240,7 @@ slippery = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(value=slippery | slippery.map("/".__add__))
 @example("/%09/evil.example")
 @example("/\\evil.example")
