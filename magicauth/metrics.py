@@ -11,7 +11,6 @@ SECONDS = Histogram(
 )
 EVENTS = Counter("magicauth_events", "What happened to accounts, by action and result.", ["action", "result"])
 LIMITS_HIT = Counter("magicauth_limits_hit", "Requests refused for a spent budget.", ["kind"])
-LETTERS = Counter("magicauth_letters", "Letters by what became of them.", ["letter", "state"])
 LINKS_LOOKED_AT = Counter(
     "magicauth_links_looked_at", "Links fetched, by the browser that asked for them or by others: scanners.", ["by"]
 )

@@ -13,14 +13,14 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import dramatiq
 import flask_mail
 from dramatiq.middleware import AgeLimit, Retries
 from flask import Flask, current_app
 
-from magicauth import challenges, metrics, smtp
+from magicauth import challenges, smtp
 from magicauth.broker import NAMESPACE, QUEUE, REDIS_IS_AWAY, Broker
 from magicauth.challenges import Challenge
 from magicauth.extensions import Script, redis
@@ -38,6 +38,8 @@ _DEAD_LETTER_MS = 3 * LETTER_LIFE * 1000
 # Commands in a million that look for dead workers.
 _MAINTENANCE_CHANCE = 200_000
 _STATE_KEY = "magicauth:mail:state"
+# Here and not in the process: a `flask mail worker` has no page that its numbers could be read from.
+_COUNTS_KEY = "magicauth:mail:counts"
 
 # As dramatiq queues a letter, and in one step: an operator who is interrupted loses none, and two at once send it once.
 _retry = Script("""
@@ -151,7 +153,7 @@ class Outbox:
             challenge = challenges.get(job.challenge_id) if job.challenge_id else None
             if reason := _why_not(job, challenge):
                 log.info("letter dropped: %s", reason, extra={"letter": job.letter})
-                metrics.LETTERS.labels(job.letter, "dropped").inc()
+                _note(job, "dropped")
                 return
             try:
                 message = self.write(job, challenge)
@@ -160,19 +162,16 @@ class Outbox:
             except REDIS_IS_AWAY:
                 raise
             except Exception as error:
-                with contextlib.suppress(*REDIS_IS_AWAY):
-                    _note("failed", f"{type(error).__name__}")
-                metrics.LETTERS.labels(job.letter, "failed").inc()
+                _note(job, "failed", type(error).__name__)
                 # What a mail server answers is left out; a mistake of ours is not.
                 ours = not isinstance(error, smtplib.SMTPException | OSError)
                 log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter}, exc_info=ours)
                 raise _NotSent(final=not smtp.worth_a_retry(error)) from None
-            metrics.LETTERS.labels(job.letter, "sent").inc()
             # It is out: a Redis that went away meanwhile must not have it sent again.
             with contextlib.suppress(*REDIS_IS_AWAY):
                 if challenge is not None:
                     challenges.handed_over(challenge, job.send)
-                _note("ok")
+            _note(job, "sent")
 
 
 def start_with_first_request(app: Flask) -> Callable[..., Any]:
@@ -197,8 +196,9 @@ def put(job: Job, life: int = LETTER_LIFE) -> None:
 
 @dataclass(frozen=True)
 class Status:
-    """How the post stands. `oldest` is the age of the oldest waiting letter in seconds; `last` is "ok", "failed" or ""
-    for the last delivery, `reason` why it failed."""
+    """How the post stands. `oldest` is the age in seconds of the oldest letter that waits for its first try (one that a
+    single mail server puts off for hours is nobody's fault); `last` is "ok", "failed" or "" for the last delivery,
+    `reason` why it failed."""
 
     waiting: int
     retrying: int
@@ -224,6 +224,12 @@ def status() -> Status:
     oldest = time.time() - json.loads(body)["message_timestamp"] / 1000 if body else 0.0
     state = {key.decode(): value.decode() for key, value in client.hgetall(_STATE_KEY).items()}
     return Status(waiting, retrying, dead, max(0.0, oldest), state.get("last", ""), state.get("reason", ""))
+
+
+def counts() -> dict[tuple[str, str], int]:
+    """How many letters became what, by all workers: {("sign_in", "sent"): 7}. Raises RedisError."""
+    stored = redis().hgetall(_COUNTS_KEY)
+    return {_split(field.decode()): int(count) for field, count in stored.items()}
 
 
 def retry_dead() -> int:
@@ -259,5 +265,17 @@ def _try_again(_: int, error: BaseException) -> bool:
     return not (isinstance(error, _NotSent) and error.final)
 
 
-def _note(last: str, reason: str = "") -> None:
-    redis().hset(_STATE_KEY, mapping={"last": last, "reason": reason, "at": round(time.time())})
+def _note(job: Job, became: Literal["sent", "failed", "dropped"], reason: str = "") -> None:
+    """Notes what became of a letter, if Redis is there: the letter itself is done with."""
+    pipeline = redis().pipeline(transaction=False)
+    pipeline.hincrby(_COUNTS_KEY, f"{job.letter} {became}", 1)
+    if became != "dropped":
+        last = "ok" if became == "sent" else became
+        pipeline.hset(_STATE_KEY, mapping={"last": last, "reason": reason, "at": round(time.time())})
+    with contextlib.suppress(*REDIS_IS_AWAY):
+        pipeline.execute()
+
+
+def _split(field: str) -> tuple[str, str]:
+    letter, _, became = field.partition(" ")
+    return letter, became

@@ -96,11 +96,11 @@ def wants_json() -> bool:
     """Whether the answer is JSON: the body was, or `Accept` prefers it to HTML (`*/*` alone does not)."""
     if is_json():
         return True
-    if "application/json" not in request.headers.get("Accept", ""):
+    if "application/json" not in request.headers.get("Accept", "").lower():
         # Most browsers, without a look at what they prefer.
         return False
     accept = request.accept_mimetypes
-    named = list(accept.values())
+    named = [kind.lower() for kind in accept.values()]
     quality, html = accept["application/json"], accept["text/html"]
     if "application/json" not in named or quality == 0:
         return False

@@ -232,6 +232,7 @@ def test_accept_decides_the_form_of_the_answer(client):
         ("application/json", "application/json"),
         ("application/json, text/plain, */*", "application/json"),
         ("application/json;q=0.9, text/html;q=0.8", "application/json"),
+        ("Application/JSON", "application/json"),
         ("text/html, application/json;q=0.9", "text/html"),
         ("text/html;q=0.8, application/json;q=0.8", "text/html"),
         ("*/*", "text/html"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from flask import Blueprint, Flask, Response, abort, current_app, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from magicauth import metrics, outbox
@@ -56,7 +56,7 @@ def show() -> Response:
 class _Now:
     """What is true at this moment, asked when it is read."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("magicauth_up", "Whether a dependency answers.", labels=["dependency"])
         seconds = GaugeMetricFamily("magicauth_ping_seconds", "Seconds its answer took.", labels=["dependency"])
         for name, ask in (("redis", redis_answers), ("database", database_answers)):
@@ -68,7 +68,7 @@ class _Now:
         yield seconds
         yield from _letters()
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def describe(self) -> list[Metric]:
         return []
 
 
@@ -81,9 +81,9 @@ def _timed(ask: Callable[[], object]) -> float | None:
     return time.perf_counter() - started
 
 
-def _letters() -> Iterator[GaugeMetricFamily]:
+def _letters() -> Iterator[Metric]:
     try:
-        status = outbox.status()
+        status, counts = outbox.status(), outbox.counts()
     except AWAY:
         return
     waiting = GaugeMetricFamily("magicauth_letters_in_queue", "Letters by state.", labels=["state"])
@@ -91,3 +91,7 @@ def _letters() -> Iterator[GaugeMetricFamily]:
         waiting.add_metric([state], count)
     yield waiting
     yield GaugeMetricFamily("magicauth_oldest_letter_seconds", "Age of the oldest waiting letter.", value=status.oldest)
+    became = CounterMetricFamily("magicauth_letters", "Letters by what became of them.", labels=["letter", "state"])
+    for labels, count in sorted(counts.items()):
+        became.add_metric(labels, count)
+    yield became

@@ -448,6 +448,31 @@ def test_the_oldest_letter_says_how_late_the_post_is(app, asking, redis):
         assert (ready.status_code, ready.get_json()["mail"]) == (200, "degraded")
 
 
+def test_letters_are_counted_whoever_sends_them(redis, redis_url, tmp_path, office):
+    settings = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(office.port), "MAGICAUTH_METRICS_TOKEN": "for-the-tests"}
+    office.replies = ["250 OK", "451 later", "250 OK", "550 no"]
+    with quiet_app(redis_url, tmp_path, **settings) as web, quiet_app(redis_url, tmp_path, **settings) as worker:
+
+        def counted():
+            shown = web.test_client().get("/metrics", headers={"Authorization": "Bearer for-the-tests"}).text
+            found = re.findall(r'^magicauth_letters_total{letter="sign_in",state="(.*)"} (.*)', shown, re.MULTILINE)
+            return {state: float(count) for state, count in found}
+
+        assert counted() == {}
+        with delivering(worker):
+            for email, then in [
+                ("a@example.org", {"sent": 1}),
+                ("b@example.org", {"sent": 2, "failed": 1}),
+                ("c@example.org", {"sent": 2, "failed": 2}),
+            ]:
+                web.test_client().post("/auth", data={"email": email})
+                wait_for(lambda then=then: counted() == then)
+        web.test_client().post("/auth", data={"email": "d@example.org"})
+        redis.delete(*redis.keys("magicauth:challenge:*"))
+        with delivering(worker):
+            wait_for(lambda: counted() == {"sent": 2, "failed": 2, "dropped": 1})
+
+
 def test_the_waiting_page_says_when_the_post_is_late(app, asking, redis, office):
     assert 'data-letter="queued"' in asking.get("/verify").text
     with later(redis, 16):
