@@ -1,5 +1,6 @@
 """What operators start: gunicorn's settings, refusals to start, the image, compose, Kubernetes, systemd; alerts."""
 
+import gc
 import http.server
 import json
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +55,18 @@ def test_gunicorn_opens_no_control_socket_and_believes_no_proxy():
     assert settings["control_socket_disable"] is True
     assert settings["forwarded_allow_ips"] == ""
     assert settings["secure_scheme_headers"] == {}
+
+
+def test_a_worker_looks_for_no_garbage_while_it_loads_and_does_again_afterwards():
+    worker: Any = object.__new__(gunicorn_settings()["Worker"])
+    worker.app = SimpleNamespace(wsgi=gc.isenabled)
+    try:
+        worker.load_wsgi()
+        assert worker.wsgi is False
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 def test_gunicorn_says_each_missing_setting_once_and_ends(tmp_path):
