@@ -135,7 +135,6 @@ def on_exit(_: Any) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-_count_over_all_workers()
 wsgi_app = "wsgi:app"
 bind = _bind()
 workers = _whole("WEB_CONCURRENCY", 2)
@@ -156,3 +155,5 @@ control_socket_disable = True
 logger_class = AccessLog
 accesslog = "-"
 errorlog = "-"
+# Last: what refuses to start leaves no folder.
+_count_over_all_workers()

@@ -23,7 +23,8 @@ _signals = Namespace()
 
 
 def signal(action: Action) -> NamedSignal:
-    """The Blinker signal of an action, sent by the app after the commit with `user` (None for a stranger)."""
+    """The Blinker signal of an action, sent by the app after the commit with `user` (None for a stranger). A receiver
+    that raises is logged, and the request goes on."""
     return _signals.signal(action.value)
 
 
@@ -55,7 +56,12 @@ def record(
     db.session.commit()
     metrics.EVENTS.labels(action.value, result).inc()
     log.info(action.value, extra={"result": result, "subject": subject_})
-    signal(action).send(current_app._get_current_object(), user=user)  # type: ignore[attr-defined]
+    try:
+        signal(action).send(current_app._get_current_object(), user=user)  # type: ignore[attr-defined]
+    except Exception:
+        # It is done, and what follows must be done too: sessions that end, a link that is used up.
+        log.exception("a receiver of the signal failed")
+        db.session.rollback()
 
 
 def subject(canonical_email: str) -> str:

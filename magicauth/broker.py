@@ -26,6 +26,12 @@ _WHILE_STOPPING = 0.01
 log = logging.getLogger("magicauth.mail")
 
 
+def hangs(error: BaseException) -> bool:
+    """Whether Redis did not answer in time: whoever has waited for it once is not made to wait again."""
+    # dramatiq has one error for all, with the one that it stands for.
+    return any(isinstance(one, redis_errors.TimeoutError) for one in (error, error.__cause__))
+
+
 class Broker(dramatiq_redis.RedisBroker):
     """dramatiq's broker, but its maintenance asks after the two lists it means instead of `KEYS`: with a million
     sessions beside them, that stopped Redis for half a second whenever a web process had been silent for ten."""

@@ -15,9 +15,14 @@ from urllib.parse import urlsplit
 
 import click
 import limits
+from redis.connection import parse_url
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 SECRET_KEY_LENGTH = 32
 DAY = 86_400
+# No budget counts for longer: Redis must be able to keep its counter.
+_LONGEST_LIMIT = 3660 * DAY
 
 
 class ConfigError(click.ClickException):
@@ -91,9 +96,10 @@ def _limit(value: str) -> list[limits.RateLimitItem]:
         items = limits.parse_many(value)
     except ValueError:
         items = []
-    if not items or any(item.amount < 1 for item in items):
+    if not items or any(item.amount < 1 or item.get_expiry() > _LONGEST_LIMIT for item in items):
         raise ValueError('must be limits such as "5 per hour; 10 per day"')
-    return items
+    # "60 minutes" are an hour: the same counter twice would count twice.
+    return list({(item.amount, item.get_expiry()): item for item in items}.values())
 
 
 def _words(value: str) -> list[str]:
@@ -145,14 +151,38 @@ def _origins(value: str) -> list[str]:
 
 
 def _database_url(value: str) -> str:
-    if not re.match(r"(sqlite|postgresql)(\+[a-z0-9_]+)?://", value):
+    if not re.match(r"(sqlite(\+pysqlite)?|postgresql(\+psycopg)?)://", value):
         raise ValueError("must begin with postgresql+psycopg:// or sqlite://")
+    try:
+        make_url(value)
+    except (ArgumentError, ValueError):
+        raise ValueError("must be a URL such as postgresql+psycopg://user:password@host:5432/name") from None
     return re.sub(r"^postgresql://", "postgresql+psycopg://", value)
 
 
 def _redis_url(value: str) -> str:
     if not re.match(r"(rediss?|unix|rediss?\+sentinel|rediss?\+cluster)://.", value):
         raise ValueError("must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
+    try:
+        parts = urlsplit(value)
+        ports = [urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
+    except ValueError:
+        raise ValueError("must name ports from 0 to 65535") from None
+    if parts.scheme.endswith("+sentinel") and not re.fullmatch(r"/[^/]+(/[0-9]*)?", parts.path):
+        raise ValueError("must name the master after the hosts, such as redis+sentinel://host:26379/mymaster")
+    if parts.scheme in ("redis", "rediss") and not (len(ports) == 1 and re.fullmatch(r"(/[0-9]*)?", parts.path)):
+        raise ValueError("must name one host and the number of a database, such as redis://localhost:6379/0")
+    try:
+        if "+" not in parts.scheme:
+            parse_url(value)
+    except ValueError:
+        raise ValueError("has an option after the question mark that cannot be used") from None
+    return value
+
+
+def _token(value: str) -> str:
+    if not re.fullmatch(r"[ -~]+", value):
+        raise ValueError("must be ASCII: it is sent in a header")
     return value
 
 
@@ -190,7 +220,7 @@ SETTINGS = [
         "`redis://`, `rediss://`, `unix://`, `redis+sentinel://h:p,h:p/name` or `redis+cluster://h:p,h:p`. "
         "Development: an embedded server in `instance/`.",
     ),
-    Setting("MAIL_SERVER", _text, None, "Host of the SMTP server. Development without one: the mailbox page."),
+    Setting("MAIL_SERVER", _trimmed, None, "Host of the SMTP server. Development without one: the mailbox page."),
     Setting("MAIL_PORT", _whole(1, 65_535), 25, "Port of the SMTP server."),
     Setting("MAIL_USE_TLS", _flag, False, "Whether to ask for TLS by STARTTLS; the certificate is checked."),
     Setting("MAIL_USE_SSL", _flag, False, "Whether to speak TLS from the start; the certificate is checked."),
@@ -255,7 +285,7 @@ SETTINGS = [
     Setting("MAGICAUTH_SITE_NAME", _line, "magicauth", "The site's name in titles and letters."),
     Setting("MAGICAUTH_ACCENT", _accent, None, "Accent colour of pages and letters, such as `#3b5bdb`."),
     Setting(
-        "MAGICAUTH_METRICS_TOKEN", _text, None, "Bearer token that opens `/metrics`; without it there is no such page."
+        "MAGICAUTH_METRICS_TOKEN", _token, None, "Bearer token that opens `/metrics`; without it there is no such page."
     ),
 ]
 
@@ -278,7 +308,7 @@ def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:
     problems: list[str] = []
     for setting in SETTINGS:
         given = environ.get(setting.name)
-        given = None if given is None or given == "" else str(given)
+        given = None if given is None or not str(given).strip() else str(given)
         default = setting.parse(setting.default) if isinstance(setting.default, str) else setting.default
         try:
             values[setting.name] = default if given is None else setting.parse(given)
@@ -298,7 +328,8 @@ def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:
 
 
 def _production_problems(environ: Mapping[str, Any], values: dict[str, Any]) -> list[str]:
-    problems = [f"{name} is missing: {why}." for name, why in _NEEDED.items() if not environ.get(name)]
+    given = {name for name in _NEEDED if str(environ.get(name) or "").strip()}
+    problems = [f"{name} is missing: {why}." for name, why in _NEEDED.items() if name not in given]
     if values["SECRET_KEY"] and len(values["SECRET_KEY"]) < SECRET_KEY_LENGTH:
         problems.append(f"SECRET_KEY is too short: it wants {SECRET_KEY_LENGTH} random characters or more.")
     if any(len(key) < SECRET_KEY_LENGTH for key in values["SECRET_KEY_FALLBACKS"]):
@@ -326,4 +357,5 @@ def _kept_secret(path: Path) -> str:
 
 def _sender(public_url: str | None) -> str:
     host = urlsplit(public_url or "http://localhost").hostname or "localhost"
-    return f"no-reply@{host}"
+    # SMTP has its own way to write numbers, which mail servers seldom take.
+    return f"no-reply@{'localhost' if is_loopback(host) else host}"

@@ -110,7 +110,7 @@ def admin_required(view: Callable[P, R]) -> Callable[P, R]:
 
 def start_session(user: User, proofs: Collection[str], *, remember: bool = False) -> None:
     """Signs this browser in as `user`, under a new session id; a session that was open here ends."""
-    here, now = visitor.visitor(), int(time.time())
+    here, now = visitor.visitor(), round(time.time(), 3)
     session.clear()
     session.update(_facts(user))
     session.update(
@@ -131,7 +131,7 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
 
 def freshen(proof: str) -> None:
     """Makes the sign-in fresh again, under a new session id."""
-    session["auth_time"] = int(time.time())
+    session["auth_time"] = round(time.time(), 3)
     session["amr"] = sorted({*session["amr"], proof})
     this_session().renew()
 
@@ -150,7 +150,7 @@ def wanted_page() -> str:
 def typed_before() -> dict[str, str]:
     """What was typed on this page before a fresh sign-in was asked for, once."""
     wanted = session.get("wanted") if this_session().has_cookie and request.method == "GET" else None
-    if not wanted or wanted["path"] != request.path:
+    if not wanted or wanted["path"].partition("?")[0] != request.path:
         return {}
     del session["wanted"]
     typed: dict[str, str] = wanted["typed"]
@@ -273,14 +273,15 @@ def _still_good() -> bool:
     if user is None or user.disabled or user.session_epoch != session["epoch"]:
         session.clear()
         return False
-    session.update(_facts(user), seen=int(time.time()))
+    session.update(_facts(user), seen=round(time.time(), 3))
     return True
 
 
 def _keep_wanted_page() -> None:
     if wants_json():
         return
-    path = request.path if current_app.url_map.bind("").test(request.path, "GET") else "/account"
+    here = request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else request.path
+    path = here if current_app.url_map.bind("").test(request.path, "GET") else "/account"
     session["wanted"] = {"path": path, "typed": typed()}
 
 

@@ -7,7 +7,6 @@ whoever guesses at somebody's address spends only what strangers have.
 
 import ipaddress
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +14,7 @@ from flask import Response, after_this_request, current_app, g, has_request_cont
 from limits import RateLimitItem
 
 from magicauth import metrics
-from magicauth.broker import REDIS_IS_AWAY
+from magicauth.broker import REDIS_IS_AWAY, hangs
 from magicauth.errors import TooMany
 from magicauth.extensions import Script, keyring
 from magicauth.models import canonical_for_counting
@@ -108,9 +107,14 @@ def _owe(places: dict[str, int]) -> None:
 
 
 def _settle(response: Response) -> Response:
-    # What was asked for is done, and is not undone by a Redis that cannot count any more.
-    with suppress(*REDIS_IS_AWAY):
-        _pay(g.pop("places_owed"))
+    places = g.pop("places_owed")
+    # What was asked for is done, and is not undone by a Redis that cannot count any more; who has waited for one that
+    # hangs does not wait for it again.
+    if not g.get("redis_hangs"):
+        try:
+            _pay(places)
+        except REDIS_IS_AWAY as error:
+            g.redis_hangs = hangs(error)
     return response
 
 

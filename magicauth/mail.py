@@ -51,15 +51,20 @@ def sign_in(job: Job, challenge: Challenge) -> flask_mail.Message | None:
         return _letter("disabled_account", job, challenge.email, disabled.language)
     if current_app.config["MAGICAUTH_SIGN_UP"] == "open":
         follow_up = challenges.issue(
-            "sign_up", challenge.email, following=challenge, browser=challenge.browser, next=challenge.next
+            "sign_up",
+            challenge.email,
+            following=challenge,
+            ip=challenge.ip,
+            device=challenge.device,
+            browser=challenge.browser,
+            next=challenge.next,
         )
         return _answerable("no_account", job, follow_up)
     # What cannot lead anywhere is said once a day, so that nobody can fill an inbox with it.
     told = f"magicauth:told-no-account:{keyring().tag('told', challenge.email.lower())}"
-    if (
-        redis().set(told, job.challenge_id, nx=True, ex=_NO_ACCOUNT_ONCE_IN)
-        or redis().get(told) == job.challenge_id.encode()
-    ):
+    # This very letter may be written again: its worker was killed, or the mail server put it off.
+    this_letter = f"{job.challenge_id}/{job.send}"
+    if redis().set(told, this_letter, nx=True, ex=_NO_ACCOUNT_ONCE_IN) or redis().get(told) == this_letter.encode():
         return _letter("no_account", job, challenge.email, link=None)
     return None
 
@@ -104,7 +109,7 @@ def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
         challenge.email,
         undo_url=undo_url,
         new_email=job.context["new_email"],
-        hours=challenges.WARNING_TTL // 3600,
+        **_in_words(challenges.WARNING_TTL),
     )
 
 
@@ -167,6 +172,8 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
         following=challenge,
         user_id=user.id.hex,
         epoch=user.session_epoch,
+        ip=challenge.ip,
+        device=challenge.device,
         browser=challenge.browser,
         language=user.language or "",
         next=challenge.next,
@@ -176,7 +183,7 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
 
 def _warning(job: Job, challenge: Challenge) -> flask_mail.Message:
     not_me_url = f"{job.context['base_url']}/auth/not_me?token={challenge.token}"
-    return _letter(job.letter, job, challenge.email, not_me_url=not_me_url)
+    return _letter(job.letter, job, challenge.email, not_me_url=not_me_url, **_in_words(challenges.WARNING_TTL))
 
 
 def _answerable(template: str, job: Job, challenge: Challenge) -> flask_mail.Message:
@@ -189,9 +196,13 @@ def _answerable(template: str, job: Job, challenge: Challenge) -> flask_mail.Mes
         challenge.language,
         link=f"{job.context['base_url']}{path}?token={challenge.token}",
         code=challenge.code,
-        minutes=max(1, round(life / 60)),
-        hours=max(1, round(life / 3600)),
+        **_in_words(life),
     )
+
+
+def _in_words(life: int) -> dict[str, Any]:
+    """Seconds as a letter says them, never as more than they are: whole hours, or minutes where `hours` is 0."""
+    return {"hours": 0 if life < 7200 and life % 3600 else life // 3600, "minutes": max(1, life // 60)}
 
 
 def grouped(code: str, gap: str = " ") -> str:

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser
 
@@ -57,6 +57,11 @@ def read_text(name: str) -> str:
     return value or ""
 
 
+def read_password() -> str:
+    """The `password` as it was typed; "" where there are none, whatever was sent. Raises Invalid."""
+    return read_text("password") if current_app.config["MAGICAUTH_PASSWORDS"] != "off" else ""
+
+
 def read_flag(name: str) -> bool:
     """A tick: JSON `true`, or `on`, `1`, `true` in a form."""
     value = g.fields.get(name)
@@ -96,16 +101,20 @@ def wants_json() -> bool:
     """Whether the answer is JSON: the body was, or `Accept` prefers it to HTML (`*/*` alone does not)."""
     if is_json():
         return True
-    if "application/json" not in request.headers.get("Accept", "").lower():
-        # Most browsers, without a look at what they prefer.
+    if request.headers.get("Accept", "text/html,").startswith("text/html,"):
+        # Browsers, without a look at what else they take: nothing is preferred to that.
         return False
-    accept = request.accept_mimetypes
-    named = [kind.lower() for kind in accept.values()]
-    quality, html = accept["application/json"], accept["text/html"]
-    if "application/json" not in named or quality == 0:
-        return False
+    # Without parameters, such as a charset, which JSON has none of.
+    named = {kind.lower().partition(";")[0].strip(): quality for kind, quality in request.accept_mimetypes}
+    json, html = _quality(named, "application/json"), _quality(named, "text/html")
     # `application/json, */*`, as many programs send it, takes HTML too, but has not asked for it.
-    return quality > html or (quality == html and "text/html" not in named)
+    return json > html or (json == html > 0 and "application/json" in named and "text/html" not in named)
+
+
+def _quality(named: dict[str, float], mimetype: str) -> float:
+    """How well that type is taken: as the narrowest range that covers it says."""
+    ranges = (mimetype, mimetype.partition("/")[0] + "/*", "*/*")
+    return next((named[one] for one in ranges if one in named), 0.0)
 
 
 def _body() -> bytes:

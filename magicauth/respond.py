@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
-from magicauth.broker import REDIS_IS_AWAY
+from magicauth.broker import REDIS_IS_AWAY, hangs
 from magicauth.errors import N_, Denied, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
 from magicauth.extensions import db
 from magicauth.reader import wants_json
@@ -157,6 +157,7 @@ def _http_error(error: HTTPException) -> Any:
 
 
 def _away(error: Exception) -> Response:
+    g.redis_hangs = hangs(error)
     return refused(Unavailable(reason=f"{type(error).__module__}.{type(error).__name__}"))
 
 

@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from flask import Flask, Request, Response, current_app
+from flask import Flask, Request, Response, current_app, g
 from flask.sessions import SessionMixin
 from flask_session.base import Serializer
 from flask_session.redis.redis import RedisSessionInterface
 from redis import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from magicauth.broker import REDIS_IS_AWAY
 from magicauth.crypto import digest
@@ -28,6 +30,8 @@ from magicauth.extensions import redis
 # A session that is only read is written again, to slide its idle time, when this much has passed since it last was,
 # or a quarter of the idle time if that is less.
 SLIDE_AFTER = 60
+# Browsers keep no cookie longer than 400 days.
+_COOKIE_LIFE = 400 * 86_400
 _ID_BYTES = 32
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
 _PREFIX = "magicauth:session:"
@@ -160,6 +164,8 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         if not session.modified:
             return
         try:
+            if g.get("redis_hangs"):
+                raise RedisTimeoutError
             self._save(app, session, response)
         except REDIS_IS_AWAY as error:
             _answer_instead(response, app.make_response(app.handle_user_exception(error)))
@@ -188,7 +194,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         response.set_cookie(
             app.config["SESSION_COOKIE_NAME"],
             session.sid,
-            max_age=life_at_most(session.data) if session.permanent else None,
+            max_age=min(_COOKIE_LIFE, life_at_most(session.data)) if session.permanent else None,
             httponly=True,
             secure=app.config["SESSION_COOKIE_SECURE"],
             samesite="Lax",
@@ -260,8 +266,8 @@ def listed(user_id: str, epoch: int, current: Session | None = None) -> list[Lis
                     handle=store_id[:16],
                     browser=data.get("browser", ""),
                     address=data.get("ip", ""),
-                    created=datetime.fromtimestamp(data["created"], UTC),
-                    seen=datetime.fromtimestamp(data["seen"], UTC),
+                    created=datetime.fromtimestamp(int(data["created"]), UTC),
+                    seen=datetime.fromtimestamp(int(data["seen"]), UTC),
                     current=store_id == here,
                 )
             )
@@ -272,8 +278,10 @@ def revoke(user_id: str, handle: str) -> bool:
     """Ends the session of that handle. False if the user has none such."""
     for store_id in _indexed(user_id):
         if store_id[:16] == handle:
+            # In this order: a Redis that fails in between leaves it listed, and pressing again ends it.
+            ended = bool(redis().delete(_PREFIX + store_id))
             redis().zrem(_index_key(user_id), store_id)
-            return bool(redis().delete(_PREFIX + store_id))
+            return ended
     return False
 
 
@@ -301,7 +309,7 @@ def is_due_to_slide(data: dict[str, Any]) -> bool:
 
 def life_at_most(data: dict[str, Any]) -> int:
     """Seconds until the session ends however much it is used."""
-    return max(1, int(data["created"] + _absolute(data) - time.time()))
+    return max(1, math.ceil(float(data["created"]) + _absolute(data) - time.time()))
 
 
 def _absolute(data: dict[str, Any]) -> int:
@@ -322,7 +330,8 @@ def _ends_in(data: dict[str, Any]) -> float:
 
 
 def _life(data: dict[str, Any]) -> int:
-    return max(1, round(_ends_in(data)))
+    # Redis counts whole seconds here; what it keeps too long is dead all the same.
+    return max(1, math.ceil(_ends_in(data)))
 
 
 def _index(pipeline: Any, session: Session, store_id: str) -> None:

@@ -7,9 +7,11 @@ import sqlite3
 
 import pytest
 from instruments import later, session_id
-from pages import EMAIL, JSON, PASSWORD, Letters, other_browser, sign_in, sign_up
+from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+from sqlalchemy.exc import IntegrityError
 
 from magicauth import audit, logs
+from magicauth.audit import signal
 from magicauth.models import Action
 
 NEW_EMAIL = "ada@new.example.org"
@@ -281,3 +283,18 @@ def test_a_refused_change_is_no_change_to_a_listener(client):
         client.post("/account/password", data={"old_password": PASSWORD, "password": "password1"})
         client.post("/auth/fresh", data={"password": "x"})
     assert heard == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, IntegrityError("", {}, Exception())])
+def test_a_receiver_that_raises_stops_nothing(client, caplog, error):
+    def raises(*_, **__):
+        raise error
+
+    with signal(Action.SIGNED_UP).connected_to(raises), signal(Action.SESSIONS_ENDED).connected_to(raises):
+        assert sign_up(client).location == "/home"
+        thief = other_browser(client)
+        sign_in(thief)
+        assert client.post("/account/sessions/end_others").status_code == 303
+    assert is_signed_in(client)
+    assert not is_signed_in(thief)
+    assert len([line for line in caplog.messages if line == "a receiver of the signal failed"]) == 2

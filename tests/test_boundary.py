@@ -225,6 +225,23 @@ def test_forwarded_headers_are_believed_from_trusted_proxies_only(make_new_app, 
     assert behind_one.get("/auth", headers=own, environ_overrides={"HTTP_HOST": "10.0.0.7"}).status_code == 200
 
 
+def test_an_origin_is_no_pattern(make_new_app, tmp_path):
+    origin = "http://[::1]:3000"
+    app = production(make_new_app, tmp_path, MAGICAUTH_ALLOWED_ORIGINS=f"{FRONT_END}, {origin}")
+    for asking, named in [
+        *((one, one) for one in (origin, FRONT_END)),
+        *(
+            (other, None)
+            for other in (
+                *("http://1:3000", "http://::3000", "http://1:3000.evil.com", "http://[::1]:30001"),
+                *(f"{FRONT_END}.evil.com", "https://appxexample.org", f"{FRONT_END}:8443"),
+            )
+        ),
+    ]:
+        asked = {"Origin": asking, "Access-Control-Request-Method": "POST"}
+        assert _preflight(app, "/auth", asked).headers.get("Access-Control-Allow-Origin") == named, asking
+
+
 def _preflight(app: Flask, path: str, headers: dict[str, str]) -> Response:
     # Not by a browser that looks at pages: here is none to look at.
     return FlaskClient(app, Response).options(path, base_url=PUBLIC_URL, headers=headers)

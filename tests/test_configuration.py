@@ -107,7 +107,7 @@ def test_production_names_all_that_is_missing_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("name", NEEDED)
-@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("value", [None, "", "  ", " " * 40, "\n", "\t "])
 def test_production_refuses_to_start_without_any_one_of_them(complete, tmp_path, name, value):
     assert [sentence.split(":")[0] for sentence in problems(complete | {name: value}, tmp_path)] == [
         f"{name} is missing"
@@ -279,6 +279,70 @@ def test_settings_come_from_the_environment_and_arguments_go_before_it(monkeypat
 )
 def test_the_public_url_is_kept_as_browsers_write_an_origin(complete, tmp_path, value, origin):
     assert config.load(complete | {"PUBLIC_URL": value}, tmp_path)["PUBLIC_URL"] == origin
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("REDIS_URL", value)
+            for value in (
+                "redis://localhost:hunter2/0",
+                "redis://localhost:99999/0",
+                "redis://:hunter2/x@localhost:6379/0",
+                "redis://:hunter2#x@localhost:6379/0",
+                "redis://localhost/hunter2",
+                "redis://localhost/0?socket_timeout=hunter2",
+                "redis://[::1/0",
+                "redis+cluster://localhost:hunter2",
+                "redis+sentinel://:hunter2@localhost:26379",
+                "redis+sentinel://:hunter2/x@localhost:26379/name",
+            )
+        ),
+        *(
+            ("DATABASE_URL", value)
+            for value in (
+                "postgresql+psycopg2://hunter2@localhost/name",
+                "postgresql+asyncpg://hunter2@localhost/name",
+                "sqlite+aiosqlite:///hunter2",
+                "postgresql+psycopg://ada@localhost:hunter2/name",
+            )
+        ),
+        ("MAGICAUTH_METRICS_TOKEN", "t\u00f6k-hunter2"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_that_does_not_repeat_it(complete, tmp_path, name, value):
+    (sentence,) = problems(complete | {name: value}, tmp_path)
+    assert re.fullmatch(rf"{name} (must|has) .+\.", sentence)
+    assert "hunter2" not in sentence
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://ada:p%2Fw@[::1]:6379/3",
+        "rediss://localhost:6380/0?ssl_ca_certs=/etc/ca.pem",
+        "unix:///run/redis.sock?db=1",
+        "redis+sentinel://:pw@a:26379,b:26379/mymaster/1",
+        "rediss+cluster://a:6379,b:6379",
+    ],
+)
+def test_every_form_of_a_redis_url_is_taken(complete, tmp_path, url):
+    assert config.load(complete | {"REDIS_URL": url}, tmp_path)["REDIS_URL"] == url
+
+
+def test_a_limit_that_is_given_twice_counts_once_and_none_outlives_its_counter(complete, tmp_path):
+    name = "MAGICAUTH_LIMIT_PASSWORDS_PER_ACCOUNT"
+    items = config.load(complete | {name: "4 per hour; 4 per 60 minutes; 5 per hour"}, tmp_path)[name]
+    assert [(item.amount, item.get_expiry()) for item in items] == [(4, 3600), (5, 3600)]
+    assert len(problems(complete | {name: "300 per 99999999999 years"}, tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("url", "sender"), [("http://[::1]:8000", "localhost"), ("https://id.example.org", None)])
+def test_the_sender_is_of_a_host_that_mail_servers_take(complete, tmp_path, url, sender):
+    values = config.load(complete | {"PUBLIC_URL": url}, tmp_path)
+    assert values["MAIL_DEFAULT_SENDER"] == f"no-reply@{sender or 'id.example.org'}"
 
 
 def test_lists_are_comma_separated_and_forgiving(complete, tmp_path):

@@ -166,8 +166,8 @@ def test_a_stale_sign_in_is_asked_again_and_then_goes_on(site, mailbox, redis):
         assert (answer.status_code, answer.get_json()["message"]) == (403, "Fresh sign-in required.")
         assert browser.post("/reports/vault", json={}).status_code == 403
         assert browser.get("/reports/1").status_code == 200
-        browser.get("/reports/vault")
-        assert browser.post("/auth/fresh", data={"password": PASSWORD}).location == "/reports/vault"
+        browser.get("/reports/vault?shelf=7&shelf=8")
+        assert browser.post("/auth/fresh", data={"password": PASSWORD}).location == "/reports/vault?shelf=7&shelf=8"
         assert browser.get("/reports/vault").get_json() == {"vault": "open"}
 
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 from conftest import wait_for
-from instruments import change_user, delivering, quiet_app
+from instruments import change_user, delivering, later, letters_waiting, quiet_app
 from pages import PASSWORD, Browser
 from servers import SmtpServer
 
@@ -430,6 +430,49 @@ def test_where_sign_up_is_closed_a_stranger_is_told_without_a_link(redis, redis_
         app.test_client().post("/auth", data={"email": "ada@example.org"})
         arrived = sink.last("ada@example.org")
         assert "no account" in arrived.subject.lower() and arrived.links == []
+
+
+@pytest.mark.parametrize("mode", ["closed", "invite"])
+def test_where_sign_up_is_not_open_a_stranger_is_told_once_a_day_however_it_is_asked_for(
+    redis, redis_url, tmp_path, mode
+):
+    settings = {"MAGICAUTH_SIGN_UP": mode, "MAGICAUTH_RESEND_AFTER": "60"}
+    with site(redis_url, tmp_path, **settings) as (app, sink):
+        browser = app.test_client()
+        browser.post("/auth", data={"email": "ada@example.org"})
+        sink.last("ada@example.org")
+        for number, path in enumerate(("/auth", "/verify/resend", "/auth"), 1):
+            with later(redis, 61 * number):
+                assert browser.post(path, data={"email": "ada@example.org"}).location == "/verify"
+                app.test_client().post("/auth", data={"email": "ada@example.org"})
+                wait_for(lambda: not letters_waiting(redis))
+        assert len([letter for letter in sink.letters if letter.recipients == ["ada@example.org"]]) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (30, "1 minute "),
+        (90, "1 minute "),
+        (600, "10 minutes"),
+        (3599, "59 minutes"),
+        (3600, "1 hour "),
+        (5400, "90 minutes"),
+        (7300, "2 hours"),
+    ],
+)
+def test_a_letter_never_says_more_than_its_life(redis, redis_url, tmp_path, seconds, words):
+    with site(redis_url, tmp_path, MAGICAUTH_SIGN_UP_TTL=str(seconds)) as (app, sink):
+        app.test_client().post("/users/magic_link", data={"email": "ada@example.org"})
+        arrived = sink.last("ada@example.org")
+        assert f"is good for {words}" in arrived.text
+        assert f"is good for {words}" in arrived.html
+
+
+@pytest.mark.parametrize("name", ["new_browser", "password_changed", "sessions_ended", "codes_used_up"])
+def test_a_warning_says_until_when_its_link_is_good(letters, name):
+    for told in (letters[name].text, letters[name].html):
+        assert "The link is good for 72 hours and works once." in told
 
 
 @pytest.mark.parametrize(("accent", "text"), [("#ffd43b", "#000000"), ("#3b5bdb", "#ffffff")])

@@ -410,3 +410,34 @@ def test_a_redis_that_cannot_count_any_more_undoes_no_sign_in(client, monkeypatc
     sign_up(client)
     monkeypatch.setattr("magicauth.limits._give_back", away)
     assert sign_in(client).location == "/home"
+
+
+# --- what is given back is what was taken -----------------------------------------------------------------------------
+
+
+def counted(redis):
+    """Every counter of letters that everybody, or one client address, shares."""
+    keys = [key for key in redis.scan_iter("magicauth:{limits}:mails:*") if b":account:" not in key]
+    return {key: int(redis.get(key)) for key in keys if b":device:" not in key}
+
+
+def test_no_journey_makes_room_for_letters_of_others(client, mailbox, redis):
+    sign_up(client)
+    stranger = other_browser(client)
+    for number in range(6):
+        stranger.post("/auth", data={"email": f"x{number}@example.org"})
+    before = counted(redis)
+    assert set(before.values()) == {6}
+    # From a new browser, which is warned of; then the way out of the warning, whose letter is not counted.
+    sign_in(other_browser(client))
+    away = other_browser(client)
+    warning = next(letter for letter in mailbox.all(EMAIL) if "not_me" in letter.link)
+    assert away.post("/auth/not_me", data={"token": warning.token}).location == "/verify"
+    assert away.post("/verify", data={"OTP": mailbox.last(EMAIL).code}).location == "/auth/reset/password"
+    assert counted(redis) == before
+    # A letter that leads to another challenge.
+    other_browser(client).post("/users/magic_link", data={"email": EMAIL})
+    elsewhere = other_browser(client)
+    answer = elsewhere.post("/auth/link", data={"token": mailbox.last(EMAIL).token, "email": EMAIL})
+    assert answer.location == "/auth/password"
+    assert counted(redis) == before

@@ -74,6 +74,18 @@ def test_before_the_address_is_proven_there_is_no_such_step(client, mailbox):
     assert not is_signed_in(asking) and not is_signed_in(shown_one)
 
 
+def test_back_from_here_to_the_code_leads_here_again(browser):
+    assert browser.get("/verify").location == "/auth/password"
+    assert browser.get("/verify", headers=JSON).status_code == 404
+    assert browser.post("/auth/password", data={"password": PASSWORD}).location == "/home"
+
+
+def test_back_to_the_code_of_an_account_that_changed_says_that_it_is_over(app, browser):
+    raise_epoch(app)
+    assert browser.get("/verify").status_code == 200
+    assert browser.get("/auth/password").location == "/verify"
+
+
 def test_who_is_signed_in_has_no_such_step(browser):
     assert prove(browser, PASSWORD) == (200, "/home")
     assert prove(browser, PASSWORD)[0] == 404

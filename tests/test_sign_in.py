@@ -6,7 +6,7 @@ import pytest
 from argon2 import PasswordHasher
 from bs4 import BeautifulSoup
 from conftest import wait_for
-from instruments import change_user, later, session_id
+from instruments import at_once, change_user, later, same_browser, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
 from magicauth.models import User
@@ -478,3 +478,23 @@ def test_an_account_disabled_meanwhile_is_not_let_in(app, browser, mailbox):
     change_user(app, disabled=True)
     assert browser.post("/verify", json={"OTP": code}).status_code in (401, 404)
     assert not is_signed_in(browser)
+
+
+def test_pressing_twice_after_a_minute_sends_one_letter_and_both_go_on(browser, mailbox, redis):
+    browser.post("/auth", data={"email": EMAIL})
+    before = len(mailbox.all())
+    with later(redis, 61):
+        # No more than the budget of the address has places.
+        tabs = [same_browser(browser) for _ in range(4)]
+        answers = at_once(4, lambda number: tabs[number].post("/auth", data={"email": EMAIL}))
+        assert {(answer.status_code, answer.location) for answer in answers} == {(303, "/verify")}
+        assert len(mailbox.all()) == before + 1
+
+
+def test_where_there_are_no_passwords_whatever_is_sent_as_one_is_not_looked_at(make_app):
+    client = make_app(MAGICAUTH_PASSWORDS="off").test_client()
+    for value in (5, None, [], {}, "x" * 60_000):
+        assert client.post("/auth", json={"email": EMAIL, "password": value}).status_code == 200
+    client.post("/users/magic_link", data={"email": "new@example.org"})
+    token = Letters(client.application).last("new@example.org").token
+    assert client.post("/users/signup", json={"token": token, "name": "New", "password": 5}).status_code == 201

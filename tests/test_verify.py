@@ -36,7 +36,11 @@ NOT_FOUND = (404, "OTP not found", None)
 
 
 @pytest.mark.parametrize(
-    "shape", ["{}{}{}{}{}{}", "{}{}{} {}{}{}", "{}{}{}-{}{}{}", " {} {} {} {} {} {} ", "{}{}-{}{}-{}{}-"]
+    "shape",
+    [
+        *("{}{}{}{}{}{}", "{}{}{} {}{}{}", "{}{}{}-{}{}{}", " {} {} {} {} {} {} ", "{}{}-{}{}-{}{}-"),
+        *(f"{{}}{{}}{{}}{between}{{}}{{}}{{}}" for between in "\u00a0\u2009\u202f\u3000\u2010\u2011\u2013\u2014\u2212"),
+    ],
 )
 def test_spaces_and_dashes_are_forgiven(browser, mailbox, shape):
     assert type_code(browser, shape.format(*mailbox.last().code)) == (200, "OTP is correct", None)

@@ -6,7 +6,7 @@ from magicauth import guards
 from magicauth.flows import sign_in
 from magicauth.guards import current_user
 from magicauth.next_page import own_path
-from magicauth.reader import read, read_flag, read_query_leniently, read_text, typed
+from magicauth.reader import read, read_flag, read_password, read_query_leniently, typed
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
 
@@ -31,7 +31,7 @@ def ask() -> Response:
 def start() -> Response:
     pending = sign_in.start(
         read("email"),
-        read_text("password"),
+        read_password(),
         visitor(),
         guards.pending(),
         next_page=own_path(read("next")),

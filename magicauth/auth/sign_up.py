@@ -9,7 +9,7 @@ from magicauth.flows.sign_up import invitation
 from magicauth.guards import current_user
 from magicauth.models import as_json
 from magicauth.next_page import own_path
-from magicauth.reader import read, read_query, read_query_leniently, read_text, typed
+from magicauth.reader import read, read_password, read_query, read_query_leniently, read_text, typed
 from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
 
@@ -48,7 +48,7 @@ def ask_the_rest() -> Response:
 @again(ask_the_rest)
 def finish() -> Response:
     user, next_page = sign_up.finish(
-        _token(), read_text("name"), read_text("password"), read_text("phone"), read_text("email"), visitor()
+        _token(), read_text("name"), read_password(), read_text("phone"), read_text("email"), visitor()
     )
     guards.start_session(user, ["email"] + (["password"] if user.password_hash else []))
     return go(next_page or "/home", "User saved!", 201, user=as_json(user))

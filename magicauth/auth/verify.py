@@ -1,6 +1,7 @@
 """`/verify`: the mailed code, and asking for it again."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +43,9 @@ def ask() -> Response:
     is_open = challenge is not None and challenge.attempts_left > 0
     if wants_json() and not is_open:
         raise NotFound(N_("OTP not found"))
+    if "refusal" not in g and _is_proven(pending):
+        # Back from the page that asks for the password.
+        return go("/auth/password")
     return page("auth/verify.html", json={"email": pending.email, "digits": _digits()}, **_shown(pending, challenge))
 
 
@@ -75,6 +79,15 @@ def _pending() -> Pending | None:
     return pending
 
 
+def _is_proven(pending: Pending) -> bool:
+    """Whether the code, or the link, was answered here and the password is what is missing."""
+    if pending.purpose != "sign_in" or "email" not in pending.proofs:
+        return False
+    with suppress(NotFound):
+        return sign_in.next_step(pending)[1] == "password"
+    return False
+
+
 def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
     is_open = challenge is not None and challenge.attempts_left > 0
     return {
@@ -84,7 +97,7 @@ def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
         "digits": _digits(),
         "attempts_left": g.refusal.fields.get("attempts_left") if "refusal" in g else None,
         "sent_at": datetime.fromtimestamp(pending.sent, UTC),
-        "minutes": max(1, round(challenges.ttl(pending.purpose) / 60)),
+        "minutes": max(1, challenges.ttl(pending.purpose) // 60),
         "resend_in": max(0, round(email_proof.seconds_to_wait(challenge))) if challenge and is_open else 0,
         "letter": _letter_state(challenge),
         "webmail": webmail(pending.email),

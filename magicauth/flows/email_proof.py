@@ -1,15 +1,17 @@
 """The proof that somebody reads the mail of an address: by the code or the link of a letter, whichever comes first."""
 
+import re
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from flask import current_app
+from flask import Flask, current_app
 from sqlalchemy.exc import SQLAlchemyError
 
 from magicauth import audit, challenges, limits, mail, metrics
-from magicauth.broker import REDIS_IS_AWAY
+from magicauth.broker import REDIS_IS_AWAY, hangs
 from magicauth.challenges import Challenge, Purpose
 from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, Refused, TooMany
 from magicauth.flows import security
@@ -20,8 +22,12 @@ from magicauth.visitor import Visitor
 # Purposes whose letters are answered at /verify and /auth/link.
 PURPOSES: tuple[Purpose, ...] = ("sign_in", "reset", "change_email")
 _NOBODY = "0" * 32
-# What people put between the digits, or letters do: spaces, one that does not break, and dashes.
-_FORGIVEN = str.maketrans("", "", " \u00a0-")
+# What people put between the digits, or letters do: spaces and dashes of all kinds.
+_FORGIVEN = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2212-]+")
+
+
+class AskedMeanwhile(TooMany):
+    """Another press of the same button was quicker, and its letter is on its way."""
 
 
 def ask(
@@ -46,7 +52,7 @@ def ask(
         to,
         user_id=user.id.hex if user else "",
         epoch=user.session_epoch if user else 0,
-        ip=visitor.ip,
+        ip=visitor.ip if counted else "",
         device=asker.device,
         browser=visitor.browser,
         language=user.language or "" if user else "",
@@ -72,7 +78,7 @@ def resend(pending: Pending, visitor: Visitor, renew: Callable[[], Challenge]) -
         # Another press of the button was quicker, or the last guess was.
         limits.give_back("mails", asker)
         if wait_after_all:
-            raise TooMany(wait_after_all)
+            raise AskedMeanwhile(wait_after_all)
         return pending.asked_again(renew())
     mail.about_challenge(challenge.purpose, again, visitor)
     return pending.asked_again(again)
@@ -91,7 +97,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     challenge = challenges.get(pending.challenge_id) if pending else None
     if challenge is None or challenge.attempts_left == 0 or pending is None:
         raise _none_open("no challenge, expired, used, or guesses spent")
-    code = typed.translate(_FORGIVEN)
+    code = _FORGIVEN.sub("", typed)
     if not code:
         raise Invalid(N_("OTP required."), errors={"OTP": [N_("OTP required.")]})
     # Asked before anything is counted or ended, for a stranger just the same: a database that is away costs no guess.
@@ -138,9 +144,13 @@ def reopened_on_failure(ended: Challenge) -> Iterator[None]:
     committed, or a Redis that stumbles, burns no code and no link."""
     try:
         yield
-    except (SQLAlchemyError, *REDIS_IS_AWAY):
-        with suppress(*REDIS_IS_AWAY):
-            challenges.reopen(ended)
+    except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        reopening = threading.Thread(target=_reopen, args=(app, ended), daemon=True)
+        reopening.start()
+        if not hangs(error):
+            # Whoever has waited for Redis once does not wait again.
+            reopening.join()
         raise
 
 
@@ -195,11 +205,22 @@ def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor
         security.warn("codes_used_up", user, visitor)
 
 
+def give_letters_back(challenge: Challenge) -> None:
+    """Letters that were answered cost nobody anything: an office behind one address is not locked out. Those that were
+    not counted, which name no client, give nothing back: they would make room for others."""
+    if challenge.ip:
+        asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
+        limits.give_back("mails", asked, challenge.sends)
+
+
+def _reopen(app: Flask, ended: Challenge) -> None:
+    with app.app_context(), suppress(*REDIS_IS_AWAY):
+        challenges.reopen(ended)
+
+
 def _settle(challenge: Challenge) -> None:
     metrics.LETTER_TO_USE.observe(time.time() - challenge.sent)
-    # Letters that were answered cost nobody anything: an office behind one address is not locked out.
-    asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
-    limits.give_back("mails", asked, challenge.sends)
+    give_letters_back(challenge)
 
 
 def canonical_or_nothing(typed: str) -> str:

@@ -9,6 +9,7 @@ from magicauth.challenges import Challenge
 from magicauth.errors import N_, Incorrect, NotFound
 from magicauth.extensions import db
 from magicauth.flows import email_proof, security
+from magicauth.flows.email_proof import AskedMeanwhile
 from magicauth.flows.proofs import Proof, missing
 from magicauth.models import Action, User, parse_email
 from magicauth.pending import Pending
@@ -120,4 +121,7 @@ def _kept(under_way: Pending | None, email: str, visitor: Visitor, user: User | 
         return None
     if email_proof.seconds_to_wait(challenge) > 0:
         return under_way
-    return resend(under_way, visitor)
+    try:
+        return resend(under_way, visitor)
+    except AskedMeanwhile:
+        return under_way

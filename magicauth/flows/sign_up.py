@@ -6,7 +6,7 @@ import unicodedata
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from magicauth import audit, challenges, limits, passwords
+from magicauth import audit, challenges, passwords
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, Denied, Invalid
 from magicauth.extensions import db
@@ -75,7 +75,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
         db.session.rollback()
         raise _taken() from None
     challenges.redeem(challenge)
-    limits.give_back("mails", limits.Asker(email, challenge.ip, challenge.device), challenge.sends)
+    email_proof.give_letters_back(challenge)
     return user, challenge.next
 
 

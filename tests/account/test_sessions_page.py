@@ -6,6 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 from instruments import at_once, later, raise_epoch, session_id
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import event
 
 from magicauth import audit
@@ -361,3 +362,22 @@ def test_what_a_thief_has_under_way_does_not_go_over_what_the_owner_has_done(app
     assert not is_signed_in(thief)
     assert sign_in(owner).location == "/home"
     assert owner.get("/home", headers=JSON).get_json()["user"]["name"] == "Ada Lovelace"
+
+
+def test_a_session_that_redis_failed_to_forget_stays_listed_and_can_be_ended(app, ada, monkeypatch):
+    thief = other_browser(ada)
+    sign_in(thief)
+    listed = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    session = next(one["session"] for one in listed if not one["current"])
+    client = app.extensions["magicauth-redis"]
+    for failing in ("delete", "zrem"):
+        with monkeypatch.context() as broken:
+
+            def fail(*_, **__):
+                raise RedisConnectionError
+
+            broken.setattr(client, failing, fail)
+            assert ada.post("/account/sessions/end", json={"session": session}).status_code == 503
+        shown = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+        assert len(shown) == (2 if failing == "delete" else 1)
+    assert not is_signed_in(thief)

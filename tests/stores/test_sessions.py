@@ -330,6 +330,32 @@ def test_a_short_idle_time_slides_after_a_quarter_of_it(make_app, redis):
         assert stored(redis, client)["seen"] > seen
 
 
+def test_no_session_ends_before_its_time(make_app, redis):
+    client = make_app(MAGICAUTH_SESSION_IDLE="2", MAGICAUTH_SESSION_ABSOLUTE="3", MAGICAUTH_FRESH_FOR="1").test_client()
+    begin = int(time.time()) + 1.9
+    with time_machine.travel(begin, tick=False):
+        sign_up(client)
+    with time_machine.travel(begin + 0.9, tick=False):
+        assert client.get("/account/password").status_code == 200
+    with time_machine.travel(begin + 1.9, tick=False):
+        assert is_signed_in(client)
+        assert client.get("/account/password").location == "/auth/fresh"
+    with time_machine.travel(begin + 2.9, tick=False):
+        assert is_signed_in(client)
+    with time_machine.travel(begin + 3.1, tick=False):
+        assert not is_signed_in(client)
+
+
+def test_a_lifetime_longer_than_any_cookies_is_one(make_app):
+    long = "999999999999"
+    client = make_app(MAGICAUTH_REMEMBER_IDLE=long, MAGICAUTH_REMEMBER_ABSOLUTE=long).test_client()
+    sign_up(client)
+    browser = other_browser(client)
+    assert sign_in(browser, remember="on").location == "/home"
+    assert is_signed_in(browser)
+    assert browser.get_cookie("magicauth").max_age == 400 * 86_400
+
+
 def test_one_second_is_a_lifetime(make_app):
     app = make_app(MAGICAUTH_SESSION_IDLE="1", MAGICAUTH_SESSION_ABSOLUTE="1")
     client = app.test_client()

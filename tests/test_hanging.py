@@ -1,0 +1,70 @@
+"""Redis that begins to hang in the middle of a request: whoever waited for it once does not wait again."""
+
+import threading
+
+import pytest
+import redis.exceptions
+from pages import EMAIL, PASSWORD, Letters, other_browser, sign_up
+
+
+@pytest.fixture
+def hang_after(app, monkeypatch):
+    """Lets the app's Redis answer so many commands more, and then hang; lists what it is asked from then on."""
+
+    def begin(commands):
+        client = app.extensions["magicauth-redis"]
+        pool, asked = client.connection_pool, []
+        get_connection = pool.get_connection
+
+        def count(*arguments, **options):
+            # The worker of letters has a thread of its own, and looks on.
+            if threading.current_thread() is threading.main_thread():
+                asked.append(None)
+            if len(asked) > commands:
+                raise redis.exceptions.TimeoutError
+            return get_connection(*arguments, **options)
+
+        monkeypatch.setattr(pool, "get_connection", count)
+        return asked
+
+    return begin
+
+
+def ask_for_a_code(client):
+    browser = other_browser(client)
+    browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    return browser, "/verify", {"OTP": Letters(client.application).last().code}
+
+
+def begin_to_sign_in(client):
+    return other_browser(client), "/auth", {"email": EMAIL, "password": PASSWORD}
+
+
+def forget_the_password(client):
+    browser = other_browser(client)
+    browser.post("/auth/reset", data={"email": EMAIL})
+    browser.post("/verify", data={"OTP": Letters(client.application).last().code})
+    return browser, "/auth/reset/password", {"password": "another horse battery staple"}
+
+
+def follow_a_link(client):
+    browser = other_browser(client)
+    browser.post("/auth", data={"email": EMAIL})
+    return browser, "/auth/link", {"token": Letters(client.application).last().token}
+
+
+def ask_for_a_letter(client):
+    return other_browser(client), "/users/magic_link", {"email": "new@example.org"}
+
+
+@pytest.mark.parametrize("commands", range(8))
+@pytest.mark.parametrize(
+    "get_ready", [ask_for_a_code, begin_to_sign_in, forget_the_password, follow_a_link, ask_for_a_letter]
+)
+def test_it_is_waited_for_once(app, client, hang_after, get_ready, commands):
+    sign_up(client)
+    browser, path, form = get_ready(client)
+    asked = hang_after(commands)
+    answer = browser.post(path, data=form)
+    assert answer.status_code in (303, 503)
+    assert len(asked) <= commands + 1, (len(asked), commands)
