@@ -26,8 +26,10 @@ _NOBODY = "0" * 32
 _FORGIVEN = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2212-]+")
 
 
-class AskedMeanwhile(TooMany):
-    """Another press of the same button was quicker, and its letter is on its way."""
+class LetterOnItsWay(TooMany):
+    """429: a letter of this challenge was asked for a moment ago, maybe by another press of the same button."""
+
+    message = N_("A letter is on its way. Wait a moment before you ask for another.")
 
 
 def ask(
@@ -70,7 +72,7 @@ def resend(pending: Pending, visitor: Visitor, renew: Callable[[], Challenge]) -
         return pending.asked_again(renew())
     wait = seconds_to_wait(challenge)
     if wait > 0:
-        raise TooMany(wait, N_("A letter is on its way. Wait a moment before you ask for another."))
+        raise LetterOnItsWay(wait)
     asker = visitor.asker(pending.email)
     limits.take("mails", asker)
     again, wait_after_all = challenges.resend(challenge)
@@ -78,7 +80,7 @@ def resend(pending: Pending, visitor: Visitor, renew: Callable[[], Challenge]) -
         # Another press of the button was quicker, or the last guess was.
         limits.give_back("mails", asker)
         if wait_after_all:
-            raise AskedMeanwhile(wait_after_all)
+            raise LetterOnItsWay(wait_after_all)
         return pending.asked_again(renew())
     mail.about_challenge(challenge.purpose, again, visitor)
     return pending.asked_again(again)

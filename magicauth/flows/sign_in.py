@@ -9,7 +9,7 @@ from magicauth.challenges import Challenge
 from magicauth.errors import N_, Incorrect, NotFound
 from magicauth.extensions import db
 from magicauth.flows import email_proof, security
-from magicauth.flows.email_proof import AskedMeanwhile
+from magicauth.flows.email_proof import LetterOnItsWay
 from magicauth.flows.proofs import Proof, missing
 from magicauth.models import Action, User, parse_email
 from magicauth.pending import Pending
@@ -123,5 +123,5 @@ def _kept(under_way: Pending | None, email: str, visitor: Visitor, user: User | 
         return under_way
     try:
         return resend(under_way, visitor)
-    except AskedMeanwhile:
+    except LetterOnItsWay:
         return under_way
