@@ -82,7 +82,8 @@ def latest(limit: int, *conditions: ColumnElement[bool], canonical_email: str = 
     if not canonical_email:
         return list(db.session.scalars(query))
     user = User.by_email(canonical_email)
-    about = [AuditEvent.subject == subject(canonical_email), *([AuditEvent.user_id == user.id] if user else [])]
+    subjects = keyring().tags("audit", canonical_email)
+    about = [*(AuditEvent.subject == one for one in subjects), *([AuditEvent.user_id == user.id] if user else [])]
     # A walk along an index each. Asked for both at once, PostgreSQL may walk through everybody's events for a few.
     found = {event.id: event for one in about for event in db.session.scalars(query.where(one))}
     return [found[event_id] for event_id in sorted(found, reverse=True)[:limit]]
@@ -91,5 +92,6 @@ def latest(limit: int, *conditions: ColumnElement[bool], canonical_email: str = 
 def forget(user: User) -> None:
     """Takes what is personal out of the events of a user who goes, and of those of the address before there was an
     account: the keyed hash of the address stays."""
-    theirs = or_(AuditEvent.subject == subject(user.canonical_email), AuditEvent.user_id == user.id)
+    subjects = keyring().tags("audit", user.canonical_email)
+    theirs = or_(AuditEvent.subject.in_(subjects), AuditEvent.user_id == user.id)
     db.session.execute(update(AuditEvent).where(theirs).values(ip="", browser=""))

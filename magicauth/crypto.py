@@ -64,9 +64,13 @@ class Keyring:
         """A keyed hash of `parts` under the current key, 128 bits: names an address without holding it."""
         return _encode(_mac(self._secrets[0], use, *parts)[:16])
 
+    def tags(self, use: str, *parts: str) -> list[str]:
+        """The keyed hashes of `parts` under each of the keys, the current one's first."""
+        return [_encode(_mac(secret, use, *parts)[:16]) for secret in self._secrets]
+
     def verify_tag(self, tag: str, use: str, *parts: str) -> bool:
         """Whether `tag` is the keyed hash of `parts` under any of the keys."""
-        return any(equal(tag, _encode(_mac(secret, use, *parts)[:16])) for secret in self._secrets)
+        return any(equal(tag, one) for one in self.tags(use, *parts))
 
 
 def id_in(token: str) -> str | None:

@@ -6,7 +6,7 @@ from alembic import context
 from flask import current_app
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
-from magicauth.extensions import Base
+from magicauth.extensions import DATABASE_CONNECT_TIMEOUT, Base
 
 LOCK_TIMEOUT_MS = 2000
 
@@ -32,7 +32,7 @@ def _engine() -> Engine:
         return database.engine
     # Without the time-outs of requests: a revision may take longer. One that waits for a lock gives up, to be run
     # again: every request would wait behind it.
-    patience = {"options": f"-c lock_timeout={LOCK_TIMEOUT_MS}"}
+    patience = {"options": f"-c lock_timeout={LOCK_TIMEOUT_MS}", "connect_timeout": DATABASE_CONNECT_TIMEOUT}
     return create_engine(database.engine.url, poolclass=NullPool, connect_args=patience)
 
 

@@ -298,3 +298,19 @@ def test_a_receiver_that_raises_stops_nothing(client, caplog, error):
     assert is_signed_in(client)
     assert not is_signed_in(thief)
     assert len([line for line in caplog.messages if line == "a receiver of the signal failed"]) == 2
+
+
+def test_what_was_recorded_under_an_earlier_key_is_found_and_forgotten(make_new_app):
+    old, new = "an earlier key of thirty-two characters", "the key of today, of thirty-two or more"
+    first = make_new_app(SECRET_KEY=old)
+    # Before there is an account: nothing but the hash tells whose it is.
+    first.test_client().post("/auth", data={"email": EMAIL, "password": "wrong"})
+    today = make_new_app(SECRET_KEY=new, SECRET_KEY_FALLBACKS=old)
+    assert len([line for line in flask(today, "audit", "--user", EMAIL).splitlines() if "refused" in line]) == 1
+    client = today.test_client()
+    sign_up(client)
+    assert client.post("/account/delete", data={"email": EMAIL}).status_code == 303
+    with today.app_context():
+        kept = audit.latest(10)
+        assert [event.action for event in kept if event.ip or event.browser] == []
+        assert Action.SIGN_IN_REFUSED.value in [event.action for event in kept]

@@ -374,6 +374,14 @@ def test_the_doctor_finds_a_redis_that_forgets(app, redis):
         redis.config_set("maxmemory-policy", "noeviction")
 
 
+def test_the_doctor_finds_a_redis_that_takes_no_writes(app, redis):
+    redis.config_set("maxmemory", "1")
+    try:
+        assert wrong(app) == ["Redis writes"]
+    finally:
+        redis.config_set("maxmemory", "0")
+
+
 def test_the_doctor_finds_a_mail_server_that_takes_no_letters(redis_url, tmp_path):
     with quiet_app(redis_url, tmp_path, MAIL_SERVER="127.0.0.1", MAIL_PORT="1") as app:
         assert wrong(app) == ["mail"]

@@ -45,7 +45,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Every finding. Asks Redis, the database, the mail server and DNS; changes nothing."""
+    """Every finding. Asks Redis, the database, the mail server and DNS; changes nothing that lasts."""
     findings: list[Finding] = []
     for check in (_settings, _redis, _database, _mail, _sender):
         findings.extend(check())
@@ -114,6 +114,11 @@ def _redis() -> Iterator[Finding]:
     version = str(info.get("valkey_version") or info.get("redis_version"))
     enough = tuple(int(part) for part in version.split(".")[:2]) >= REDIS_LEAST
     yield Finding("Redis", "ok" if enough else "wrong", f"version {version}" + ("" if enough else ", needs 7.0"))
+    try:
+        # Gone in a moment. One that is full, or a replica, answers everything else.
+        redis().set("magicauth:doctor", 1, px=1)
+    except AWAY as error:
+        yield Finding("Redis writes", "wrong", f"refused, so that nobody can sign in: {error}")
     skew = abs(time.time() - seconds - microseconds / 1e6)
     yield Finding("clock", "ok" if skew < CLOCK_SKEW_MOST else "wrong", f"{skew:.1f} s away from Redis's")
     production = current_app.config["MAGICAUTH_MODE"] == "production"
