@@ -64,10 +64,17 @@ end
 """)
 
 
+# One that is over is not made again.
+_follow = Script("""
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'followed', ARGV[1]) end
+""")
+
+
 @dataclass(frozen=True)
 class Challenge:
     """An open question. `email` is where its letters go; `user_id` is "" for a stranger; `epoch` is the user's
-    `session_epoch` when it was issued. `sent` is seconds since 1970; `handed` the last letter the mail server took;
+    `session_epoch` when it was issued. `sent` is seconds since 1970; `handed` the last letter the mail server took,
+    `followed` the last that led to a challenge of its own;
     `language` what the account has chosen for its letters, "" to write as the one who asks reads."""
 
     id: str
@@ -79,6 +86,7 @@ class Challenge:
     opens: int = 0
     sends: int = 1
     handed: int = 0
+    followed: int = 0
     sent: float = 0.0
     ip: str = ""
     device: str = ""
@@ -114,13 +122,19 @@ def ttl(purpose: Purpose) -> int:
     return int(lives.get(purpose, config["MAGICAUTH_SIGN_IN_TTL"]))
 
 
-def issue(purpose: Purpose, email: str, *, following: Challenge | None = None, **fields: Any) -> Challenge:
-    """Opens a challenge. `following` another one gives it an id that follows from the other's: a letter that is
-    written twice carries the same link."""
-    keys = keyring()
-    challenge_id = keys.derived_id(purpose, following.id) if following else keys.new_id()
-    challenge = Challenge(challenge_id, purpose, email, sent=round(time.time(), 3), **fields)
-    _store(challenge)
+def issue(purpose: Purpose, email: str, **fields: Any) -> Challenge:
+    """Opens a challenge."""
+    return _open(keyring().new_id(), purpose, email, fields)
+
+
+def follow_up(first: Challenge, send: int, purpose: Purpose, email: str, **fields: Any) -> Challenge | None:
+    """Opens the challenge to which letter number `send` of the `first` one leads. Its id follows from the other's: a
+    letter that is written twice carries the same link. None if it was answered, or has expired, before the second."""
+    challenge_id = keyring().derived_id(purpose, first.id)
+    if first.followed >= send:
+        return get(challenge_id)
+    challenge = _open(challenge_id, purpose, email, fields)
+    _follow([_key(first.id)], send)
     return challenge
 
 
@@ -226,6 +240,12 @@ def void_warnings(user_id: str, since: float) -> None:
     pipeline.execute()
 
 
+def _open(challenge_id: str, purpose: Purpose, email: str, fields: dict[str, Any]) -> Challenge:
+    challenge = Challenge(challenge_id, purpose, email, sent=round(time.time(), 3), **fields)
+    _store(challenge)
+    return challenge
+
+
 def _store(challenge: Challenge) -> None:
     stored = [part for name, value in vars(challenge).items() if name != "id" for part in (name, value)]
     _issue([_key(challenge.id)], ttl(challenge.purpose), *stored)
@@ -233,7 +253,8 @@ def _store(challenge: Challenge) -> None:
 
 def _read(challenge_id: str, stored: dict[bytes, bytes]) -> Challenge:
     fields: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
-    numbers = {name: int(fields[name]) for name in ("epoch", "attempts", "opens", "sends", "handed")}
+    # One that an earlier release has stored lacks what is newer.
+    numbers = {name: int(fields.get(name, 0)) for name in ("epoch", "attempts", "opens", "sends", "handed", "followed")}
     return Challenge(**(fields | numbers | {"id": challenge_id, "sent": float(fields["sent"])}))
 
 

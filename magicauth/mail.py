@@ -46,20 +46,22 @@ def sign_in(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     """The code and the link; or for a stranger that there is no account, and how to make one."""
     if challenge.user_id:
         return _answerable("sign_in", job, challenge)
-    disabled = User.by_email(challenge.email.lower())
-    if disabled is not None:
-        return _letter("disabled_account", job, challenge.email, disabled.language)
+    owner = User.by_email(challenge.email.lower())
+    # One that is not disabled was made since.
+    if owner is not None and owner.disabled:
+        return _letter("disabled_account", job, challenge.email, owner.language)
     if current_app.config["MAGICAUTH_SIGN_UP"] == "open":
-        follow_up = challenges.issue(
+        follow_up = challenges.follow_up(
+            challenge,
+            job.send,
             "sign_up",
             challenge.email,
-            following=challenge,
             ip=challenge.ip,
             device=challenge.device,
             browser=challenge.browser,
             next=challenge.next,
         )
-        return _answerable("no_account", job, follow_up)
+        return _answerable("no_account", job, follow_up) if follow_up else None
     # What cannot lead anywhere is said once a day, so that nobody can fill an inbox with it.
     told = f"magicauth:told-no-account:{keyring().tag('told', challenge.email.lower())}"
     # This very letter may be written again: its worker was killed, or the mail server put it off.
@@ -166,10 +168,11 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
     """That there is an account already, and a link that signs in to it."""
     if user.disabled:
         return _letter("disabled_account", job, challenge.email, user.language)
-    follow_up = challenges.issue(
+    follow_up = challenges.follow_up(
+        challenge,
+        job.send,
         "sign_in",
         user.email,
-        following=challenge,
         user_id=user.id.hex,
         epoch=user.session_epoch,
         ip=challenge.ip,
@@ -178,7 +181,7 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
         language=user.language or "",
         next=challenge.next,
     )
-    return _answerable("has_account", job, follow_up)
+    return _answerable("has_account", job, follow_up) if follow_up else None
 
 
 def _warning(job: Job, challenge: Challenge) -> flask_mail.Message:

@@ -22,6 +22,11 @@ def wrong(challenge):
     return challenge.code[:-1] + str((int(challenge.code[-1]) + 1) % 10)
 
 
+def follow_up(first, send=1, purpose="sign_up"):
+    """The challenge that follows from `first`, as the worker that reads it anew for each letter opens it."""
+    return challenges.follow_up(challenges.get(first.id), send, purpose, EMAIL)
+
+
 def in_context(app, act, count):
     """`act` on `count` threads at once, each with the app's context."""
 
@@ -200,19 +205,33 @@ def test_the_clock_starts_when_the_mail_server_has_the_letter_once_for_each(cont
 
 def test_what_follows_from_a_challenge_is_always_the_same(context):
     first = challenges.issue("sign_in", EMAIL)
-    one = challenges.issue("sign_up", EMAIL, following=first)
-    two = challenges.issue("sign_up", EMAIL, following=first)
+    one = follow_up(first)
+    two = follow_up(first)
     assert (one.id, one.token) == (two.id, two.token)
     assert one.id != first.id
-    assert challenges.issue("sign_in", EMAIL, following=first).id != one.id
-    assert challenges.issue("sign_up", EMAIL, following=two).id != one.id
+    assert follow_up(first, send=2, purpose="sign_in").id != one.id
+    assert follow_up(two).id != one.id
 
 
-def test_one_that_is_issued_again_begins_anew(context):
+def test_what_follows_is_opened_once_for_each_letter(context):
     first = challenges.issue("sign_in", EMAIL)
-    follow_up = challenges.issue("sign_up", EMAIL, following=first)
-    challenges.attempt_address(follow_up, "x")
-    assert challenges.get(challenges.issue("sign_up", EMAIL, following=first).id).opens == 0
+    opened = follow_up(first)
+    challenges.attempt_address(opened, "x")
+    # The letter is written again: nothing begins anew, and what was answered stays so.
+    assert follow_up(first).opens == 1
+    challenges.redeem(opened)
+    assert follow_up(first) is None
+    # Somebody asked for another letter.
+    assert follow_up(first, send=2).opens == 0
+    assert challenges.get(opened.id) is not None
+
+
+def test_what_follows_from_one_that_is_over_does_not_make_it_anew(context, redis):
+    first = challenges.issue("sign_in", EMAIL)
+    read = challenges.get(first.id)
+    challenges.redeem(first)
+    challenges.follow_up(read, 1, "sign_up", EMAIL)
+    assert challenges.get(first.id) is None and len(redis.keys("magicauth:challenge:*")) == 1
 
 
 def test_codes_are_spread_evenly(context):

@@ -351,6 +351,28 @@ def test_a_duplicate_carries_the_same_code_and_name_and_a_letter_sent_again_anot
     assert first["Subject"] == duplicate["Subject"] == again["Subject"]
 
 
+@pytest.mark.parametrize("asked", ["sign up again", "sign in without an account"])
+def test_a_link_that_was_used_stays_used_when_its_letter_is_written_again(app, office, redis, asked):
+    path, email = ("/users/magic_link", EMAIL) if asked == "sign up again" else ("/auth", "new@example.org")
+    # The mail server has passed the letter on, and says that it has not.
+    office.replies = ["451 later", "250 OK"]
+    browser = app.test_client()
+    browser.post(path, data={"email": email})
+    with delivering(app):
+        link = office.letter(email).link
+        if asked == "sign up again":
+            assert (
+                browser.post("/auth/link", data={"token": office.letter(email).token, "email": email}).status_code
+                == 303
+            )
+        else:
+            form = {"token": office.letter(email).token, "name": "New", "password": PASSWORD}
+            assert browser.post("/users/signup", data=form).location == "/home"
+        wait_for(lambda: empty(redis), seconds=20)
+    assert app.test_client().get(link).status_code == 403
+    assert len(office.messages) == 1
+
+
 def test_names_of_letters_give_nothing_away(app, asking, redis, office):
     with delivering(app):
         letter = office.letter(EMAIL)
