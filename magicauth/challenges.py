@@ -62,8 +62,6 @@ if handed and tonumber(handed) < tonumber(ARGV[1]) then
   redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
 """)
-
-
 # One that is over is not made again.
 _follow = Script("""
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'followed', ARGV[1]) end
@@ -74,8 +72,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'followed
 class Challenge:
     """An open question. `email` is where its letters go; `user_id` is "" for a stranger; `epoch` is the user's
     `session_epoch` when it was issued. `sent` is seconds since 1970; `handed` the last letter the mail server took,
-    `followed` the last that led to a challenge of its own;
-    `language` what the account has chosen for its letters, "" to write as the one who asks reads."""
+    `followed` the last that led to a challenge of its own; `language` what the account has chosen for its letters, ""
+    to write as the one who asks reads."""
 
     id: str
     purpose: Purpose

@@ -167,7 +167,7 @@ def _redis_url(value: str) -> str:
         parts = urlsplit(value)
         ports = [urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
     except ValueError:
-        raise ValueError("must name ports from 0 to 65535") from None
+        raise ValueError("must have numbers for ports, and what is special in a password as %2F and the like") from None
     if parts.scheme.endswith("+sentinel") and not re.fullmatch(r"/[^/]+(/[0-9]*)?", parts.path):
         raise ValueError("must name the master after the hosts, such as redis+sentinel://host:26379/mymaster")
     if parts.scheme in ("redis", "rediss") and not (len(ports) == 1 and re.fullmatch(r"(/[0-9]*)?", parts.path)):

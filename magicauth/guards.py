@@ -13,6 +13,7 @@ from werkzeug.local import LocalProxy
 from magicauth import sessions, visitor
 from magicauth.errors import N_, Denied, FreshSignInRequired, SignInRequired
 from magicauth.models import User
+from magicauth.next_page import here
 from magicauth.pending import Pending
 from magicauth.reader import typed, wants_json
 from magicauth.sessions import Session
@@ -110,7 +111,7 @@ def admin_required(view: Callable[P, R]) -> Callable[P, R]:
 
 def start_session(user: User, proofs: Collection[str], *, remember: bool = False) -> None:
     """Signs this browser in as `user`, under a new session id; a session that was open here ends."""
-    here, now = visitor.visitor(), round(time.time(), 3)
+    asking, now = visitor.visitor(), round(time.time(), 3)
     session.clear()
     session.update(_facts(user))
     session.update(
@@ -121,8 +122,8 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
         created=now,
         seen=now,
         remember=remember,
-        browser=here.browser,
-        ip=here.ip,
+        browser=asking.browser,
+        ip=asking.ip,
     )
     this_session().renew(carried_on=False)
     g.current_user = CurrentUser(this_session().data)
@@ -280,9 +281,7 @@ def _still_good() -> bool:
 def _keep_wanted_page() -> None:
     if wants_json():
         return
-    here = request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else request.path
-    path = here if current_app.url_map.bind("").test(request.path, "GET") else "/account"
-    session["wanted"] = {"path": path, "typed": typed()}
+    session["wanted"] = {"path": here() or "/account", "typed": typed()}
 
 
 def _facts(user: User) -> dict[str, Any]:

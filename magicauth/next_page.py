@@ -2,7 +2,17 @@
 
 from urllib.parse import unquote, urlsplit
 
+from flask import current_app, request
+
 LENGTH = 2048
+
+
+def here() -> str:
+    """The page that is asked for, with its query, or that of the form that was sent; "" where there is none."""
+    if not current_app.url_map.bind("").test(request.path, "GET"):
+        # A form's address that would answer 405.
+        return ""
+    return request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else request.path
 
 
 def own_path(value: str) -> str:

@@ -16,6 +16,7 @@ from werkzeug.routing import RequestRedirect
 from magicauth.broker import REDIS_IS_AWAY, hangs
 from magicauth.errors import N_, Denied, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
 from magicauth.extensions import db
+from magicauth.next_page import here
 from magicauth.reader import wants_json
 
 View = Callable[..., Any]
@@ -190,10 +191,7 @@ def _fields(refusal: Refused) -> dict[str, Any]:
 def _sign_in_path() -> str:
     if request.path == "/logout":
         return "/auth"
-    # Back to a page: a form's address that has none would answer 405.
-    adapter = current_app.url_map.bind("")
-    here = request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else request.path
-    return f"/auth?next={quote(here, safe='/')}" if adapter.test(request.path, "GET") else "/auth"
+    return f"/auth?next={quote(path, safe='/')}" if (path := here()) else "/auth"
 
 
 def _with_retry_after(response: Response, refusal: Refused) -> Response:

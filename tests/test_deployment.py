@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -48,6 +49,16 @@ def test_gunicorn_takes_its_size_and_address_from_the_environment(monkeypatch):
     monkeypatch.setenv("GUNICORN_THREADS", "many")
     with pytest.raises(SystemExit, match=re.escape("GUNICORN_THREADS must be a whole number from 1.")):
         gunicorn_settings()
+
+
+def test_gunicorn_that_refuses_its_settings_leaves_no_folder_behind(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setenv("MAGICAUTH_METRICS_TOKEN", "for the tests")
+    monkeypatch.setenv("GUNICORN_THREADS", "many")
+    with pytest.raises(SystemExit):
+        gunicorn_settings()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_gunicorn_opens_no_control_socket_and_believes_no_proxy():

@@ -147,12 +147,12 @@ def reopened_on_failure(ended: Challenge) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        reopening = threading.Thread(target=_reopen, args=(app, ended), daemon=True)
-        reopening.start()
-        if not hangs(error):
+        if hangs(error):
             # Whoever has waited for Redis once does not wait again.
-            reopening.join()
+            app = current_app._get_current_object()  # type: ignore[attr-defined]
+            threading.Thread(target=_reopen_later, args=(app, ended), daemon=True).start()
+        else:
+            _reopen(ended)
         raise
 
 
@@ -215,9 +215,14 @@ def give_letters_back(challenge: Challenge) -> None:
         limits.give_back("mails", asked, challenge.sends)
 
 
-def _reopen(app: Flask, ended: Challenge) -> None:
-    with app.app_context(), suppress(*REDIS_IS_AWAY):
+def _reopen(ended: Challenge) -> None:
+    with suppress(*REDIS_IS_AWAY):
         challenges.reopen(ended)
+
+
+def _reopen_later(app: Flask, ended: Challenge) -> None:
+    with app.app_context():
+        _reopen(ended)
 
 
 def _settle(challenge: Challenge) -> None:

@@ -316,6 +316,12 @@ def test_a_statement_that_fails_is_logged_without_the_address_that_it_asked_for(
     assert "FROM users" in caplog.text and "stranger" not in caplog.text
 
 
+def test_migrating_a_database_that_hangs_is_given_up(our, postgres):
+    with postgres.hung():
+        # It is given a minute.
+        assert our.gunicorn.flask("db", "upgrade").returncode != 0
+
+
 # --- SQLite ----------------------------------------------------------------------------------------------------------
 
 
