@@ -171,7 +171,7 @@ class Outbox:
             with contextlib.suppress(*REDIS_IS_AWAY):
                 if challenge is not None:
                     challenges.handed_over(challenge, job.send)
-            _note(job, "sent")
+            _note(job, "sent" if message is not None else "dropped")
 
 
 def start_with_first_request(app: Flask) -> Callable[..., Any]:
@@ -224,6 +224,11 @@ def status() -> Status:
     oldest = time.time() - json.loads(body)["message_timestamp"] / 1000 if body else 0.0
     state = {key.decode(): value.decode() for key, value in client.hgetall(_STATE_KEY).items()}
     return Status(waiting, retrying, dead, max(0.0, oldest), state.get("last", ""), state.get("reason", ""))
+
+
+def is_failing() -> bool:
+    """Whether the last delivery of any letter failed. Raises RedisError."""
+    return bool(redis().hget(_STATE_KEY, "last") == b"failed")
 
 
 def counts() -> dict[tuple[str, str], int]:

@@ -184,9 +184,9 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             return
         replaced = self._get_store_id(session.replaced) if session.replaced else None
         if replaced and session.carried_on and "user_id" in session:
-            # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew.
+            # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew. Its
+            # cookie opens nothing, and is left: another press of the same button may have brought the new one.
             if not self.client.delete(replaced):
-                self._drop_cookie(app, response)
                 return
             replaced = None
         session.sid = self._generate_sid(self.sid_length)

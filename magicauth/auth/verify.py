@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, current_app, g
 
-from magicauth import challenges, guards
+from magicauth import challenges, guards, outbox
 from magicauth.auth import steps
 from magicauth.auth.webmail import webmail
 from magicauth.challenges import Challenge
@@ -40,8 +40,7 @@ def ask() -> Response:
         if wants_json():
             raise NotFound(N_("OTP not found"))
         return go("/auth")
-    is_open = challenge is not None and challenge.attempts_left > 0
-    if wants_json() and not is_open:
+    if wants_json() and not _is_open(challenge):
         raise NotFound(N_("OTP not found"))
     if "refusal" not in g and _is_proven(pending):
         # Back from the page that asks for the password.
@@ -88,8 +87,12 @@ def _is_proven(pending: Pending) -> bool:
     return False
 
 
+def _is_open(challenge: Challenge | None) -> bool:
+    return challenge is not None and challenge.attempts_left > 0
+
+
 def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
-    is_open = challenge is not None and challenge.attempts_left > 0
+    is_open = _is_open(challenge)
     return {
         "email": pending.email,
         "purpose": pending.purpose,
@@ -107,6 +110,9 @@ def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
 
 
 def _letter_state(challenge: Challenge | None) -> str:
+    if current_app.config["MAGICAUTH_SIGN_UP"] != "open":
+        # Not every stranger's letter goes out there: how this one fares would tell whether there is an account.
+        return "delayed" if outbox.is_failing() else "sent"
     if challenge is None or challenge.handed >= challenge.sends:
         return "sent"
     return "delayed" if time.time() - challenge.sent > DELAYED_AFTER else "queued"

@@ -505,6 +505,32 @@ def test_the_waiting_page_says_when_the_post_is_late(app, asking, redis, office)
         assert 'data-letter="sent"' in asking.get("/verify").text
 
 
+def test_where_sign_up_is_not_open_the_waiting_page_does_not_tell_whose_letter_goes_out(app, redis, office):
+    app.config["MAGICAUTH_SIGN_UP"] = "closed"
+
+    def ask(email):
+        browser = app.test_client()
+        browser.post("/auth", data={"email": email})
+        return browser
+
+    def shown(browser):
+        # Without the seconds, which count down.
+        return re.sub(r"[0-9]", "", browser.get("/verify").text.replace("nobody", "ada"))
+
+    with delivering(app):
+        ask("nobody@example.org")
+        office.letter("nobody@example.org")
+        wait_for(lambda: empty(redis))
+        office.replies = ["451 later"]
+        owner = ask(EMAIL)
+        wait_for(lambda: state(app).last == "failed")
+        # Whose letter is not written a second time today.
+        stranger = ask("nobody@example.org")
+        wait_for(lambda: redis.hget("magicauth:mail:counts", "sign_in dropped") == b"1")
+    assert shown(owner) == shown(stranger)
+    assert 'data-letter="delayed"' in shown(owner)
+
+
 def test_an_account_that_is_gone_meanwhile_is_sent_no_code(app, asking, office, redis):
     change_user(app, disabled=True)
     other_browser(asking).post("/auth", data={"email": EMAIL})

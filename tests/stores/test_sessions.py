@@ -244,6 +244,16 @@ def test_a_button_pressed_many_times_at_once_loses_no_sign_in_under_way(app, ada
     assert [press.get("/verify").status_code for press in presses] == [200] * 6
 
 
+def test_a_button_pressed_many_times_at_once_keeps_the_session_that_it_renews(ada, redis):
+    presses = [same_browser(ada) for _ in range(6)]
+    answers = at_once(6, lambda number: presses[number].post("/auth/fresh", data={"password": PASSWORD}))
+    assert [answer.status_code for answer in answers] == [303] * 6
+    # One answer brings the new cookie, and none takes it away: they come to one browser, in any order.
+    told = [line for answer in answers for line in answer.headers.getlist("Set-Cookie") if "magicauth=" in line]
+    assert len(told) == len(redis.keys("magicauth:session:*")) == 1
+    assert [is_signed_in(press) for press in presses].count(True) == 1
+
+
 def test_an_id_that_a_browser_made_up_is_not_taken_over(app, ada):
     made_up = replay(app, "A" * 43)
     made_up.post("/auth", data={"email": EMAIL})
