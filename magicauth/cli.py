@@ -15,13 +15,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from magicauth import audit, challenges, mail, outbox, passwords, sessions
+from magicauth.broker import REDIS_IS_AWAY
 from magicauth.errors import Invalid, Refused
-from magicauth.extensions import db
+from magicauth.extensions import db, redis
 from magicauth.flows import deletion, security, sign_up
 from magicauth.models import Action, AuditEvent, User, as_json, iso, parse_email
 from magicauth.models.user import first_id, new_id
 from magicauth.ops import doctor
-from magicauth.respond import AWAY
+from magicauth.respond import AWAY, reason_of
 from magicauth.visitor import COMMAND_LINE, Visitor
 
 
@@ -35,8 +36,12 @@ class _InOneLine(click.Command):
         except Refused as refusal:
             words = [word for sentences in refusal.errors.values() for word in sentences]
             raise click.ClickException(" ".join(words) or refusal.message) from None
+        except REDIS_IS_AWAY as error:
+            said = f"Redis is away ({reason_of(error)}). What was changed in the database stands."
+            raise click.ClickException(said) from None
         except AWAY as error:
-            raise click.ClickException(f"Redis or the database is away: {type(error).__name__}.") from None
+            said = f"The database is away, or wants `flask db upgrade` ({reason_of(error)})."
+            raise click.ClickException(said) from None
 
 
 class _Commands(AppGroup):
@@ -170,6 +175,8 @@ def enable(email: str) -> None:
 def delete(email: str, yes: bool) -> None:
     """Deletes an account, for good."""
     user = _user(email)
+    # Who has no account any more cannot be found again: the letter that tells of it must find its queue.
+    redis().ping()
     if not yes:
         click.confirm(f"Delete {user.email} for good?", abort=True)
     deletion.delete(user, _operator(), by_owner=False)

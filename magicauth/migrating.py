@@ -31,13 +31,14 @@ def upgrade(app: Flask) -> None:
             flask_migrate.upgrade()
 
 
-def revisions(connection: Connection) -> tuple[str | None, str | None]:
-    """The revision that the database is at, and the newest there is."""
+def revisions(connection: Connection) -> tuple[str | None, str | None, bool]:
+    """The revision that the database is at, the newest of this release, and whether this release knows the first."""
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
     current = MigrationContext.configure(connection).get_current_revision()
-    return current, ScriptDirectory(str(_directory())).get_current_head()
+    script = ScriptDirectory(str(_directory()))
+    return current, script.get_current_head(), current in {None, *(one.revision for one in script.walk_revisions())}
 
 
 class _Commands(click.Command):

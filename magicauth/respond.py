@@ -26,13 +26,15 @@ log = logging.getLogger("magicauth")
 # What a page says of an error that a view raises with `abort`; of the others it shows a sentence of its own.
 _SENTENCES = {400: N_("Bad Request."), 403: N_("Forbidden.")}
 
-# What Redis, a Cluster and the database raise when they are away, full, read-only or too slow, or when another change
-# of the same account came first. Everything else they raise is our mistake, and a 500.
+# What Redis, a Cluster and the database raise when they are away, full, read-only, too slow or not migrated, or when
+# another change of the same account came first. Everything else they raise is our mistake, and a 500.
 AWAY = (
     *REDIS_IS_AWAY,
     sqlalchemy.exc.OperationalError,
     sqlalchemy.exc.InterfaceError,
     sqlalchemy.exc.InternalError,
+    # PostgreSQL's word for a table or column that is missing, which SQLite calls an OperationalError.
+    sqlalchemy.exc.ProgrammingError,
     sqlalchemy.exc.TimeoutError,
     sqlalchemy.orm.exc.StaleDataError,
 )
@@ -159,7 +161,13 @@ def _http_error(error: HTTPException) -> Any:
 
 def _away(error: Exception) -> Response:
     g.redis_hangs = hangs(error)
-    return refused(Unavailable(reason=f"{type(error).__module__}.{type(error).__name__}"))
+    return refused(Unavailable(reason=reason_of(error)))
+
+
+def reason_of(error: Exception) -> str:
+    """What is away, for operators, in one line: the statement and what was asked for are left out."""
+    said = str(getattr(error, "orig", error)).partition("\n")[0]
+    return f"{type(error).__module__}.{type(error).__name__}: {said}"
 
 
 def _let_go_of_the_database(_: BaseException | None) -> None:

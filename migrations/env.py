@@ -2,9 +2,11 @@
 
 import time
 
+import click
 from alembic import context
 from flask import current_app
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from magicauth.extensions import DATABASE_CONNECT_TIMEOUT, Base
 
@@ -45,4 +47,8 @@ def _wait_for_turn(connection: Connection) -> None:
     connection.rollback()
 
 
-run()
+try:
+    run()
+except OperationalError as error:
+    # One line for its operator, who sees no trace elsewhere either.
+    raise click.ClickException(f"The database is away, or a revision waits for a lock: {error.orig}") from None

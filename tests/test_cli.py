@@ -329,6 +329,31 @@ def test_the_worker_sends_until_it_is_told_to_stop(redis, redis_url, tmp_path):
         assert worker.wait(30) == 0
 
 
+def test_what_is_away_is_said_in_one_line(redis, redis_url, tmp_path):
+    settings = shell_settings(redis_url, tmp_path)
+    nowhere = f"sqlite:///{tmp_path / 'nowhere' / 'x.sqlite3'}"
+
+    def said(app, *arguments):
+        result = app.test_cli_runner().invoke(args=arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        (line,) = result.stderr.splitlines()
+        return line
+
+    with quiet_app(redis_url, tmp_path, **settings | {"DATABASE_URL": nowhere}) as app:
+        for command in (("db", "upgrade"), ("db", "current")):
+            assert said(app, *command).startswith("Error: The database is away")
+        assert "unable to open" in said(app, "users", "list")
+    with quiet_app(redis_url, tmp_path, **settings) as app:
+        assert "`flask db upgrade` (sqlalchemy.exc.OperationalError: no such table" in said(app, "users", "list")
+    with quiet_app("redis://127.0.0.1:1/0", tmp_path, **settings | {"REDIS_URL": "redis://127.0.0.1:1/0"}) as app:
+        runner = app.test_cli_runner()
+        assert runner.invoke(args=["db", "upgrade"]).exit_code == 0
+        assert runner.invoke(args=["users", "create", EMAIL]).exit_code == 0
+        # It would not be told of, and could not be tried again.
+        assert said(app, "users", "delete", EMAIL, "--yes").startswith("Error: Redis is away")
+        assert runner.invoke(args=["users", "show", EMAIL]).exit_code == 0
+
+
 # --- the doctor ------------------------------------------------------------------------------------------------------
 
 
@@ -448,6 +473,11 @@ def test_the_doctor_finds_a_database_without_its_tables(redis, redis_url, tmp_pa
         assert "migrations" in wrong(app)
         assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 0
         assert "migrations" not in wrong(app)
+        with closing(sqlite3.connect(tmp_path / "empty.sqlite3")) as newer, newer:
+            newer.execute("UPDATE alembic_version SET version_num = '9999'")
+        # While a newer release is rolled out.
+        assert "migrations" not in wrong(app)
+        assert "at 9999, which a newer release has made" in app.test_cli_runner().invoke(args=["doctor"]).stdout
 
 
 @pytest.mark.parametrize("key", ["secret" * 10, "0123456789abcdef,ghijklmnopqrstuvwxyz"])
@@ -457,6 +487,29 @@ def test_the_doctor_warns_of_a_key_that_is_guessable_or_no_good_as_a_fallback(re
     states = {finding["check"]: finding["state"] for finding in json.loads(result.stdout)}
     assert states["SECRET_KEY"] == "warning"
     assert key not in result.stdout
+
+
+def test_the_doctor_warns_of_settings_that_are_not_what_they_seem(redis_url, tmp_path, monkeypatch):
+    settings = {
+        "MAGICAUTH_SESSION_IDLE": "9",
+        "MAGICAUTH_SESSION_ABSOLUTE": "8",
+        "MAGICAUTH_REMEMBER_IDLE": "9",
+        "MAGICAUTH_REMEMBER_ABSOLUTE": "8",
+        "MAGICAUTH_METRICS_TOKEN": "open-sesame",
+        "MAGICAUTH_ALLOWED_ORIGINS": "http://app.example.org",
+        "MAIL_USERNAME": "us",
+    }
+    monkeypatch.setenv("MAGICAUTH_SIGNUP", "closed")
+    with quiet_app(redis_url, tmp_path, **shell_settings(redis_url, tmp_path) | settings) as app:
+        output = app.test_cli_runner().invoke(args=["doctor", "--json"]).stdout
+    warnings = {found["check"]: found["words"] for found in json.loads(output) if found["state"] == "warning"}
+    assert warnings["MAGICAUTH_SESSION_IDLE"].startswith("9: longer than MAGICAUTH_SESSION_ABSOLUTE")
+    assert warnings["MAGICAUTH_REMEMBER_IDLE"].startswith("9: longer than MAGICAUTH_REMEMBER_ABSOLUTE")
+    assert warnings["MAGICAUTH_METRICS_TOKEN"].startswith("looks guessable")
+    assert warnings["MAGICAUTH_ALLOWED_ORIGINS"].startswith("http://app.example.org: without https")
+    assert warnings["mail log-in"].startswith("one without the other")
+    assert warnings["MAGICAUTH_SIGNUP"] == "no setting of ours; MAGICAUTH_SIGN_UP is meant?"
+    assert "sesame" not in output
 
 
 class Dns(socketserver.BaseRequestHandler):
@@ -566,7 +619,7 @@ def test_a_redis_that_is_away_is_one_line(app, command):
     with quiet_app("redis://127.0.0.1:1/0", app.instance_path) as lonely:
         result = lonely.test_cli_runner().invoke(args=list(command))
         assert result.exit_code == 1
-        assert result.stderr.startswith("Error: Redis or the database is away") and result.stderr.count("\n") == 1
+        assert result.stderr.startswith("Error: Redis is away") and result.stderr.count("\n") == 1
 
 
 # --- from a shell ----------------------------------------------------------------------------------------------------

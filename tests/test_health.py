@@ -1,7 +1,9 @@
 """`/healthz`, `/readyz` and `/metrics`: what machines ask, and that asking costs and reveals nothing."""
 
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from conftest import wait_for
@@ -47,6 +49,20 @@ def test_without_redis_it_is_healthy_and_not_ready(closed_port, tmp_path):
     assert (answer.get_json()["status"], answer.get_json()["redis"]) == ("FAIL", "away")
     assert answer.get_json()["database"] == "ok"
     assert str(closed_port) not in answer.text
+
+
+def test_a_database_that_was_not_migrated_makes_it_unready(redis, redis_url, tmp_path):
+    with quiet_app(redis_url, tmp_path, **SETTINGS, DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}") as app:
+        app.test_client_class = PublicBrowser
+        client = app.test_client()
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.get_json()["database"]) == (503, "not migrated")
+        assert client.post("/auth", json={"email": EMAIL}).status_code == 503
+        assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 0
+        assert client.get("/readyz").get_json()["database"] == "ok"
+        with closing(sqlite3.connect(tmp_path / "new.sqlite3")) as older, older:
+            older.execute("ALTER TABLE users DROP COLUMN language")
+        assert client.get("/readyz").get_json()["database"] == "not migrated"
 
 
 def test_without_the_database_it_is_healthy_and_not_ready(redis, redis_url, tmp_path):

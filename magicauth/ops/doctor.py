@@ -1,5 +1,6 @@
 """`flask doctor`: every setting and dependency looked at, one finding each."""
 
+import difflib
 import os
 import re
 import smtplib
@@ -10,10 +11,10 @@ from email.utils import parseaddr
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from flask import current_app
+from flask import Config, current_app
 
 from magicauth import migrating, outbox
-from magicauth.config import SECRET_KEY_LENGTH, is_loopback
+from magicauth.config import SECRET_KEY_LENGTH, SETTINGS, is_loopback
 from magicauth.extensions import db, redis
 from magicauth.ops.health import database_answers
 from magicauth.respond import AWAY
@@ -29,10 +30,9 @@ DIFFERENT_CHARACTERS_LEAST = 12
 DNS_TIMEOUT = 2.0
 # Nobody's (RFC 2606, RFC 6761), or no names: without records.
 _NOT_PUBLIC = re.compile(r"(.*\.)?(example(\.(com|net|org))?|test|invalid|localhost|local)|[0-9.]+")
-
-
 # Set by whoever means to run production.
 _OF_PRODUCTION = ("PUBLIC_URL", "DATABASE_URL", "REDIS_URL", "MAIL_SERVER")
+_GUESSABLE = "looks guessable; make one with `python -c 'import secrets; print(secrets.token_hex(32))'`"
 
 
 @dataclass(frozen=True)
@@ -53,27 +53,32 @@ def examine() -> list[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    config = current_app.config
-    production = config["MAGICAUTH_MODE"] == "production"
+    for look in (_mode, _keys, _public_url, _proxies, _origins, _cookies, _times, _metrics_token, _unknown):
+        yield from look(current_app.config)
+
+
+def _mode(config: Config) -> Iterator[Finding]:
     # Where gunicorn would refuse to start, or use other stores.
     meant = [name for name in _OF_PRODUCTION if os.environ.get(name)]
-    if production or not meant:
+    if _is_production() or not meant:
         yield Finding("MAGICAUTH_MODE", "ok", config["MAGICAUTH_MODE"])
     else:
         words = f"development, though {', '.join(meant)} is set: gunicorn runs production (MAGICAUTH_MODE=production)"
         yield Finding("MAGICAUTH_MODE", "warning", words)
+
+
+def _keys(config: Config) -> Iterator[Finding]:
     key = config["SECRET_KEY"]
-    if len(key) < SECRET_KEY_LENGTH or len(set(key)) < DIFFERENT_CHARACTERS_LEAST:
-        yield Finding(
-            "SECRET_KEY",
-            "warning",
-            "looks guessable; make one with `python -c 'import secrets; print(secrets.token_hex(32))'`",
-        )
+    if _is_guessable(key):
+        yield Finding("SECRET_KEY", "warning", _GUESSABLE)
     elif "," in key:
         yield Finding("SECRET_KEY", "warning", "holds a comma, and could not stand in SECRET_KEY_FALLBACKS one day")
     else:
         yield Finding("SECRET_KEY", "ok", f"{len(key)} characters")
     yield Finding("SECRET_KEY_FALLBACKS", "ok", f"{len(config['SECRET_KEY_FALLBACKS'])} earlier keys")
+
+
+def _public_url(config: Config) -> Iterator[Finding]:
     url = config["PUBLIC_URL"]
     if url is None:
         yield Finding("PUBLIC_URL", "ok", "whatever loopback name is asked")
@@ -81,8 +86,11 @@ def _settings() -> Iterator[Finding]:
         yield Finding("PUBLIC_URL", "ok", url)
     else:
         yield Finding("PUBLIC_URL", "warning", f"{url}: without https, cookies and links are open to the network")
+
+
+def _proxies(config: Config) -> Iterator[Finding]:
     proxies = config["MAGICAUTH_TRUSTED_PROXIES"]
-    if production and url and url.startswith("https:") and proxies == 0:
+    if _is_production() and proxies == 0 and config["PUBLIC_URL"].startswith("https:"):
         yield Finding(
             "MAGICAUTH_TRUSTED_PROXIES",
             "warning",
@@ -90,11 +98,47 @@ def _settings() -> Iterator[Finding]:
         )
     else:
         yield Finding("MAGICAUTH_TRUSTED_PROXIES", "ok", str(proxies))
+
+
+def _origins(config: Config) -> Iterator[Finding]:
+    if open_to_all := [origin for origin in config["MAGICAUTH_ALLOWED_ORIGINS"] if origin.startswith("http:")]:
+        words = f"{', '.join(open_to_all)}: without https, whoever is on the network may speak for that front end"
+        yield Finding("MAGICAUTH_ALLOWED_ORIGINS", "warning" if _is_production() else "ok", words)
+
+
+def _cookies(config: Config) -> Iterator[Finding]:
     secure = config["SESSION_COOKIE_SECURE"]
     flags = f"{config['SESSION_COOKIE_NAME']}: HttpOnly, SameSite=Lax, " + ("Secure" if secure else "without Secure")
-    yield Finding("cookies", "ok" if secure or not production else "warning", flags)
-    if config["MAGICAUTH_SESSION_IDLE"] > config["MAGICAUTH_SESSION_ABSOLUTE"]:
-        yield Finding("sessions", "warning", "the idle time is longer than the absolute one")
+    yield Finding("cookies", "ok" if secure or not _is_production() else "warning", flags)
+
+
+def _times(config: Config) -> Iterator[Finding]:
+    for kind in ("SESSION", "REMEMBER"):
+        idle, absolute = f"MAGICAUTH_{kind}_IDLE", f"MAGICAUTH_{kind}_ABSOLUTE"
+        if config[idle] > config[absolute]:
+            yield Finding(idle, "warning", f"{config[idle]}: longer than {absolute}, which ends the session before")
+
+
+def _metrics_token(config: Config) -> Iterator[Finding]:
+    token = config["MAGICAUTH_METRICS_TOKEN"]
+    if token and _is_guessable(token):
+        yield Finding("MAGICAUTH_METRICS_TOKEN", "warning", _GUESSABLE)
+
+
+def _unknown(_: Config) -> Iterator[Finding]:
+    names = [setting.name for setting in SETTINGS]
+    for name in sorted(os.environ):
+        if name.startswith("MAGICAUTH_") and name not in names:
+            meant = difflib.get_close_matches(name, names, n=1)
+            yield Finding(name, "warning", "no setting of ours" + (f"; {meant[0]} is meant?" if meant else ""))
+
+
+def _is_production() -> bool:
+    return bool(current_app.config["MAGICAUTH_MODE"] == "production")
+
+
+def _is_guessable(secret: str) -> bool:
+    return len(secret) < SECRET_KEY_LENGTH or len(set(secret)) < DIFFERENT_CHARACTERS_LEAST
 
 
 def _redis() -> Iterator[Finding]:
@@ -121,11 +165,10 @@ def _redis() -> Iterator[Finding]:
         yield Finding("Redis writes", "wrong", f"refused, so that nobody can sign in: {error}")
     skew = abs(time.time() - seconds - microseconds / 1e6)
     yield Finding("clock", "ok" if skew < CLOCK_SKEW_MOST else "wrong", f"{skew:.1f} s away from Redis's")
-    production = current_app.config["MAGICAUTH_MODE"] == "production"
     if info.get("aof_enabled"):
         yield Finding("Redis persistence", "ok", "append-only file")
     else:
-        state: State = "warning" if production else "ok"
+        state: State = "warning" if _is_production() else "ok"
         yield Finding(
             "Redis persistence", state, "no append-only file: a crash loses sessions and letters (appendonly yes)"
         )
@@ -141,15 +184,18 @@ def _database() -> Iterator[Finding]:
     try:
         database_answers()
         with db.engine.connect() as connection:
-            current, head = migrating.revisions(connection)
+            current, head, is_known = migrating.revisions(connection)
     except AWAY as error:
         yield Finding("database", "wrong", f"does not answer ({type(error).__name__})")
         return
     yield Finding("database", "ok", db.engine.dialect.name)
     if current == head:
         yield Finding("migrations", "ok", f"at {head}")
-    else:
+    elif is_known:
         yield Finding("migrations", "wrong", f"at {current or 'none'}, the newest is {head}: run `flask db upgrade`")
+    else:
+        # While a new release is rolled out, the old one serves on.
+        yield Finding("migrations", "warning", f"at {current}, which a newer release has made; this one ends at {head}")
 
 
 def _mail() -> Iterator[Finding]:
@@ -165,6 +211,9 @@ def _mail() -> Iterator[Finding]:
             yield Finding("mail", "wrong", f"{where} does not take letters ({type(error).__name__}: {error})")
         else:
             yield Finding("mail", "ok", where)
+        if bool(config["MAIL_USERNAME"]) != bool(config["MAIL_PASSWORD"]):
+            words = "one without the other: nobody logs in to the mail server (MAIL_USERNAME, MAIL_PASSWORD)"
+            yield Finding("mail log-in", "warning", words)
         encrypted = config["MAIL_USE_TLS"] or config["MAIL_USE_SSL"]
         if not encrypted and not is_loopback(config["MAIL_SERVER"]):
             yield Finding("mail encryption", "warning", "letters cross the network in the clear (MAIL_USE_TLS)")

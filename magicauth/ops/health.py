@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from magicauth import outbox
 from magicauth.extensions import db, redis
-from magicauth.respond import AWAY
+from magicauth.models import AuditEvent, User
+from magicauth.respond import AWAY, reason_of
 
 log = logging.getLogger("magicauth")
 
@@ -24,6 +25,8 @@ def healthz() -> Response:
 @bp.get("/readyz")
 def readyz() -> Response:
     checks = {"redis": _check(redis_answers), "database": _check(database_answers)}
+    if checks["database"] == "ok":
+        checks["database"] = _check(tables_are_there, "not migrated")
     ready = all(state == "ok" for state in checks.values())
     # Mail never makes it unready: letters wait in the queue while the mail server is away.
     checks["mail"] = _mail_state() if checks["redis"] == "ok" else "degraded"
@@ -44,12 +47,19 @@ def database_answers() -> None:
     db.session.execute(text("SELECT 1"))
 
 
-def _check(answers: Callable[[], Any]) -> str:
+def tables_are_there() -> None:
+    """Raises what the database raises where it lacks a table or a column that this release reads."""
+    for table in (User, AuditEvent):
+        db.session.execute(select(table).limit(0))
+
+
+def _check(answers: Callable[[], Any], otherwise: str = "away") -> str:
     try:
         answers()
     except AWAY as error:
-        log.warning("not ready: %s", type(error).__name__)
-        return "away"
+        log.warning("not ready: %s", reason_of(error))
+        db.session.rollback()
+        return otherwise
     return "ok"
 
 

@@ -19,6 +19,7 @@ import pytest
 from conftest import wait_for
 from instruments import at_once, delivering, later, quiet_app
 from pages import JSON, PASSWORD
+from production import SETTINGS, PublicBrowser
 from servers import PATIENCE, Postgres, Site, ask_to_sign_in, name_at_home, no_file_grows_over, sign_up, site
 from sqlalchemy import create_engine
 
@@ -320,6 +321,17 @@ def test_migrating_a_database_that_hangs_is_given_up(our, postgres):
     with postgres.hung():
         # It is given a minute.
         assert our.gunicorn.flask("db", "upgrade").returncode != 0
+
+
+def test_one_that_was_not_migrated_is_said_so_and_waited_for(postgres, redis, redis_url, tmp_path, capfd):
+    settings = SETTINGS | {"DATABASE_URL": postgres.make_database("new")}
+    with quiet_app(redis_url, tmp_path, **settings) as app:
+        app.test_client_class = PublicBrowser
+        assert app.test_client().get("/readyz").get_json()["database"] == "not migrated"
+        assert app.test_client().post("/auth", json={"email": "ada@example.org"}).status_code == 503
+        assert 'relation \\"users\\" does not exist' in capfd.readouterr().err
+        assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 0
+        assert app.test_client().get("/readyz").status_code == 200
 
 
 # --- SQLite ----------------------------------------------------------------------------------------------------------
