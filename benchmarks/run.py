@@ -18,7 +18,7 @@ from magicauth import create_app, guards
 from magicauth.crypto import digest
 from magicauth.extensions import db
 from magicauth.models import User
-from magicauth.models.user import new_id
+from magicauth.models.columns import new_id
 from magicauth.passwords import hash_password
 
 

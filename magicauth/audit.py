@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, insert, or_, select, update
 from magicauth import metrics
 from magicauth.extensions import Base, db, keyring
 from magicauth.models import Action, AuditEvent, User
-from magicauth.models.user import now
+from magicauth.models.columns import now
 from magicauth.visitor import Visitor
 
 # Past the unit of work, which would double what a row costs that nobody reads again.

@@ -12,10 +12,11 @@ import redis.exceptions as redis_errors
 from dramatiq.brokers import redis as dramatiq_redis
 from dramatiq.common import compute_backoff, dq_name
 
+from magicauth.engines import REDIS_IS_AWAY
+
 # One hash slot for the whole queue, as its scripts need on a Cluster.
 NAMESPACE = "{magicauth-mail}"
 QUEUE = "letters"
-REDIS_IS_AWAY = (redis_errors.RedisError, redis_errors.RedisClusterException)
 # Seconds between two questions of a worker whether Redis is back.
 _WHILE_AWAY = 1.0
 # A consumer looks for letters of other processes after so many milliseconds, at the latest.
@@ -24,12 +25,6 @@ _LOOK_AFTER_MS = 250
 _WHILE_STOPPING = 0.01
 
 log = logging.getLogger("magicauth.mail")
-
-
-def hangs(error: BaseException) -> bool:
-    """Whether Redis did not answer in time: whoever has waited for it once is not made to wait again."""
-    # dramatiq has one error for all, with the one that it stands for.
-    return any(isinstance(one, redis_errors.TimeoutError) for one in (error, error.__cause__))
 
 
 class Broker(dramatiq_redis.RedisBroker):

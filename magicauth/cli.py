@@ -15,12 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from magicauth import audit, challenges, mail, outbox, passwords, sessions
-from magicauth.broker import REDIS_IS_AWAY
+from magicauth.addresses import parse_email
+from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import Invalid, Refused
 from magicauth.extensions import db, redis
 from magicauth.flows import deletion, security, sign_up
-from magicauth.models import Action, AuditEvent, User, as_json, iso, parse_email
-from magicauth.models.user import first_id, new_id
+from magicauth.models import Action, AuditEvent, User, as_json, iso
+from magicauth.models.columns import first_id, new_id
 from magicauth.ops import doctor
 from magicauth.respond import AWAY, reason_of
 from magicauth.visitor import COMMAND_LINE, Visitor

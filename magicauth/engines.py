@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -23,8 +24,10 @@ COMMAND_TIMEOUT = 1.0
 SENTINEL_TIMEOUT = 0.25
 # Each thread of the server holds one; redis-py's own bound of 100 answered a burst of more with 503.
 REDIS_CONNECTIONS = 1000
+# What Redis, a Sentinel or a Cluster raises when it is away, full, read-only or too slow.
+REDIS_IS_AWAY = (RedisError, RedisClusterException)
 # The last where there are nodes, and none of them has slots yet.
-_CLUSTER_IS_AWAY = (RedisError, RedisClusterException, IndexError)
+_CLUSTER_IS_AWAY = (*REDIS_IS_AWAY, IndexError)
 
 
 def connect(url: str) -> Any:
@@ -59,6 +62,12 @@ def connect(url: str) -> Any:
     for name in ("ssl", "password", "username"):
         options.pop(name, None)
     return Redis.from_url(url, **options)
+
+
+def hangs(error: BaseException) -> bool:
+    """Whether Redis did not answer in time: whoever has waited for it once is not made to wait again."""
+    # dramatiq has one error for all, with the one that it stands for.
+    return any(isinstance(one, RedisTimeoutError) for one in (error, error.__cause__))
 
 
 class Script:

@@ -5,29 +5,15 @@ import time
 import uuid
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
-from flask import after_this_request, current_app, g, request, session
+from flask import after_this_request, current_app, g, session
 from werkzeug.local import LocalProxy
 
-from magicauth import sessions, visitor
-from magicauth.errors import N_, Denied, FreshSignInRequired, SignInRequired
+from magicauth import sessions, visitor, wanted
+from magicauth.errors import Denied, FreshSignInRequired, SignInRequired
 from magicauth.models import User
-from magicauth.next_page import here
 from magicauth.pending import Pending
-from magicauth.reader import typed, wants_json
-from magicauth.sessions import Session
-
-# What the next page says to somebody who has no session (any more). A cookie names it, for as long as that page takes.
-FAREWELL_COOKIE = "magicauth-farewell"
-_FAREWELLS = {
-    "signed_out": N_("You are signed out."),
-    "secured": N_("Your account is signed out everywhere."),
-    "moved": N_("The address is changed. Sign in with the new one."),
-    "moved_back": N_("Your old address is back, and your account is signed out everywhere."),
-    "deleted": N_("Your account is deleted."),
-}
-_FAREWELL_LIFE = 60
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,7 +40,7 @@ class CurrentUser:
         """The row of the database. Raises SignInRequired if the account is gone or has ended this session: one that
         Redis failed to forget must not change anything, nor carry itself on under the new epoch."""
         row = User.by_id(self._user_id)
-        if row is None or row.disabled or row.session_epoch != self._epoch:
+        if row is None or not row.stands(self._epoch):
             raise SignInRequired(reason="account gone or disabled, or session ended")
         return row
 
@@ -85,7 +71,7 @@ def fresh_sign_in_required(view: Callable[P, R]) -> Callable[P, R]:
         if _signed_in() is None:
             raise SignInRequired
         if time.time() - session["auth_time"] > current_app.config["MAGICAUTH_FRESH_FOR"]:
-            _keep_wanted_page()
+            wanted.keep()
             raise FreshSignInRequired
         return view(*args, **kwargs)
 
@@ -125,8 +111,8 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
         browser=asking.browser,
         ip=asking.ip,
     )
-    this_session().renew(carried_on=False)
-    g.current_user = CurrentUser(this_session().data)
+    sessions.this_session().renew(carried_on=False)
+    g.current_user = CurrentUser(sessions.this_session().data)
     _know_device(user)
 
 
@@ -134,49 +120,12 @@ def freshen(proof: str) -> None:
     """Makes the sign-in fresh again, under a new session id."""
     session["auth_time"] = round(time.time(), 3)
     session["amr"] = sorted({*session["amr"], proof})
-    this_session().renew()
+    sessions.this_session().renew()
 
 
 def other_account(user_id: str) -> str | None:
     """The address of the account that is signed in here, if it is another than that of `user_id`."""
     return current_user.email if current_user and session["user_id"] != user_id else None
-
-
-def wanted_page() -> str:
-    """The page that wanted a fresh sign-in, which shows again what was typed there; or the account's."""
-    wanted = session.get("wanted")
-    return wanted["path"] if wanted else "/account"
-
-
-def typed_before() -> dict[str, str]:
-    """What was typed on this page before a fresh sign-in was asked for, once."""
-    wanted = session.get("wanted") if this_session().has_cookie and request.method == "GET" else None
-    if not wanted or wanted["path"].partition("?")[0] != request.path:
-        return {}
-    del session["wanted"]
-    typed: dict[str, str] = wanted["typed"]
-    return typed
-
-
-def notify(message: str) -> None:
-    """Keeps a sentence for the next page of this session."""
-    session["notice"] = message
-
-
-def bid_farewell(name: str) -> None:
-    """Keeps one of our sentences for the next page of somebody who has no session to keep it in."""
-    if not wants_json():
-        _set_farewell(name, _FAREWELL_LIFE)
-
-
-def notice() -> str | None:
-    """The sentence that an earlier request left for this page, once."""
-    if this_session().has_cookie and "notice" in session:
-        return str(session.pop("notice"))
-    farewell = _FAREWELLS.get(request.cookies.get(FAREWELL_COOKIE, ""))
-    if farewell:
-        _set_farewell("", 0)
-    return farewell
 
 
 def refresh_facts(user: User) -> None:
@@ -190,15 +139,15 @@ def continue_session(user: User) -> None:
     refresh_facts(user)
     drop_pending()
     session["epoch"] = user.session_epoch
-    this_session().renew()
+    sessions.this_session().renew()
     _know_device(user)
 
 
 def known_user() -> CurrentUser | None:
     """Who is signed in, for what a page shows: by the session alone, so that a page says who reads it even while the
     database is away. Never a guard."""
-    if "current_user" not in g and this_session().has_cookie:
-        return CurrentUser(this_session().data) if "user_id" in session else None
+    if "current_user" not in g and sessions.this_session().has_cookie:
+        return CurrentUser(sessions.this_session().data) if "user_id" in session else None
     user: CurrentUser | None = g.get("current_user")
     return user
 
@@ -206,14 +155,14 @@ def known_user() -> CurrentUser | None:
 def end_session() -> None:
     """Signs this browser out: its session is destroyed on the server. What is kept in it afterwards begins anew."""
     session.clear()
-    if this_session().sid is not None:
-        this_session().renew(carried_on=False)
+    if sessions.this_session().sid is not None:
+        sessions.this_session().renew(carried_on=False)
     g.current_user = None
 
 
 def chosen_language() -> str | None:
     """The language that the account of this session has chosen; asks nobody for a visitor without one."""
-    language: str | None = session.get("language") if this_session().has_cookie else None
+    language: str | None = session.get("language") if sessions.this_session().has_cookie else None
     return language
 
 
@@ -229,25 +178,12 @@ def keep_pending(under_way: Pending, *, risen: bool = False) -> None:
     """Keeps what is under way; under a new session id where it has risen in what it proves."""
     session["pending"] = under_way.dump()
     if risen:
-        this_session().renew()
+        sessions.this_session().renew()
 
 
 def drop_pending() -> None:
     """Forgets what is under way."""
     session.pop("pending", None)
-
-
-def this_session() -> Session:
-    """The session of the current request, as what it is."""
-    return cast(Session, session)
-
-
-def _set_farewell(name: str, life: int) -> None:
-    @after_this_request
-    def set_cookie(response: Any) -> Any:
-        secure = current_app.config["SESSION_COOKIE_SECURE"]
-        response.set_cookie(FAREWELL_COOKIE, name, max_age=life, httponly=True, secure=secure, samesite="Lax")
-        return response
 
 
 def _know_device(user: User) -> None:
@@ -261,27 +197,21 @@ def _know_device(user: User) -> None:
 
 def _signed_in() -> CurrentUser | None:
     if "current_user" not in g:
-        g.current_user = CurrentUser(this_session().data) if "user_id" in session and _still_good() else None
+        g.current_user = CurrentUser(sessions.this_session().data) if "user_id" in session and _still_good() else None
     user: CurrentUser | None = g.current_user
     return user
 
 
 def _still_good() -> bool:
     # Redis may have lost the deletion of a session in a failover; the database has not forgotten the epoch.
-    if not sessions.is_due_to_slide(this_session().data):
+    if not sessions.is_due_to_slide(sessions.this_session().data):
         return True
     user = User.by_id(session["user_id"])
-    if user is None or user.disabled or user.session_epoch != session["epoch"]:
+    if user is None or not user.stands(session["epoch"]):
         session.clear()
         return False
     session.update(_facts(user), seen=round(time.time(), 3))
     return True
-
-
-def _keep_wanted_page() -> None:
-    if wants_json():
-        return
-    session["wanted"] = {"path": here() or "/account", "typed": typed()}
 
 
 def _facts(user: User) -> dict[str, Any]:

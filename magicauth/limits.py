@@ -14,10 +14,10 @@ from flask import Response, after_this_request, current_app, g, has_request_cont
 from limits import RateLimitItem
 
 from magicauth import metrics
-from magicauth.broker import REDIS_IS_AWAY, hangs
+from magicauth.addresses import canonical_for_counting
+from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import TooMany
 from magicauth.extensions import Script, keyring
-from magicauth.models import canonical_for_counting
 
 Kind = Literal["mails", "codes", "passwords"]
 _PER: dict[Kind, str] = {"mails": "ADDRESS", "codes": "ACCOUNT", "passwords": "ACCOUNT"}

@@ -21,8 +21,9 @@ from dramatiq.middleware import AgeLimit, Retries
 from flask import Flask, current_app
 
 from magicauth import challenges, smtp
-from magicauth.broker import NAMESPACE, QUEUE, REDIS_IS_AWAY, Broker
+from magicauth.broker import NAMESPACE, QUEUE, Broker
 from magicauth.challenges import Challenge
+from magicauth.engines import REDIS_IS_AWAY
 from magicauth.extensions import Script, redis
 
 # A letter without a challenge is news for a day, and then no more.

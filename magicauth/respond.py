@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
-from magicauth.broker import REDIS_IS_AWAY, hangs
+from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import N_, Denied, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
 from magicauth.extensions import db
 from magicauth.next_page import here

@@ -13,18 +13,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from flask import Flask, Request, Response, current_app, g
+from flask import session as flask_session
 from flask.sessions import SessionMixin
 from flask_session.base import Serializer
 from flask_session.redis.redis import RedisSessionInterface
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from magicauth.broker import REDIS_IS_AWAY
 from magicauth.crypto import digest
+from magicauth.engines import REDIS_IS_AWAY
 from magicauth.extensions import redis
 
 # A session that is only read is written again, to slide its idle time, when this much has passed since it last was,
@@ -109,6 +110,11 @@ class Session(SessionMixin):
 
     def __len__(self) -> int:
         return len(self.data)
+
+
+def this_session() -> Session:
+    """The session of the current request, as what it is."""
+    return cast(Session, flask_session)
 
 
 # Stored as their numbers: their names were a third of a session's memory. A new one is added at the end.

@@ -14,7 +14,7 @@ from flask_babel import Babel, format_timedelta, get_locale
 from magicauth import audit, guards
 from magicauth.colours import colours
 from magicauth.errors import N_
-from magicauth.guards import chosen_language, current_user, notice, typed_before
+from magicauth.guards import chosen_language, current_user
 from magicauth.languages import (
     CODES,
     LANGUAGES,
@@ -27,9 +27,11 @@ from magicauth.languages import (
 )
 from magicauth.models import Action
 from magicauth.next_page import own_path
+from magicauth.notices import notice
 from magicauth.reader import read, typed
 from magicauth.respond import go
 from magicauth.visitor import visitor
+from magicauth.wanted import typed_before
 
 LANGUAGE_COOKIE = "magicauth-language"
 _LANGUAGE_LIFE = 365 * 86_400

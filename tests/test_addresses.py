@@ -15,8 +15,8 @@ from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_up
 from production import production
 from world import look
 
+from magicauth.addresses import canonical_for_counting, parse_email
 from magicauth.errors import Invalid
-from magicauth.models import canonical_for_counting, parse_email
 
 examples = settings(
     max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from magicauth import guards
+from magicauth import guards, notices
 from magicauth.flows import deletion
 from magicauth.guards import current_user, fresh_sign_in_required
 from magicauth.reader import read
@@ -26,5 +26,5 @@ def delete() -> Response:
     deletion.confirm(row, read("email"))
     deletion.delete(row, visitor(), by_owner=True)
     guards.end_session()
-    guards.bid_farewell("deleted")
+    notices.bid_farewell("deleted")
     return go("/auth", "Account deleted.")

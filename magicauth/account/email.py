@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from magicauth import guards
+from magicauth import guards, notices
 from magicauth.errors import Denied
 from magicauth.flows import email
 from magicauth.guards import current_user, fresh_sign_in_required
@@ -44,5 +44,5 @@ def ask_undo() -> Response:
 @again(ask_undo)
 def undo() -> Response:
     email.undo(read("token") or read_query("token"), visitor())
-    guards.bid_farewell("moved_back")
+    notices.bid_farewell("moved_back")
     return go("/auth", "Change undone. All sessions ended.")

@@ -2,12 +2,13 @@
 
 from flask import Blueprint, Response
 
-from magicauth import audit, guards, sessions
+from magicauth import audit, sessions
 from magicauth.account.activity import event_as_json
 from magicauth.account.sessions import session_as_json
 from magicauth.guards import current_user, fresh_sign_in_required
 from magicauth.models import Action, as_json
 from magicauth.respond import json_file, page
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 # As many events as a file that a person downloads may hold.
@@ -27,7 +28,7 @@ def show() -> Response:
 def download() -> Response:
     row = current_user.row
     audit.record(Action.EXPORTED, visitor(), row)
-    live = sessions.listed(row.id.hex, row.session_epoch, guards.this_session())
+    live = sessions.listed(row.id.hex, row.session_epoch, this_session())
     return json_file(
         "magicauth-export.json",
         {

@@ -2,12 +2,13 @@
 
 from flask import Blueprint, Response, abort, current_app
 
-from magicauth import guards
+from magicauth import guards, notices
 from magicauth.errors import N_
 from magicauth.flows import password
 from magicauth.guards import current_user, fresh_sign_in_required
 from magicauth.reader import read
 from magicauth.respond import again, go, page
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("account_password", __name__)
@@ -31,7 +32,7 @@ def ask() -> Response:
 @again(ask)
 def change() -> Response:
     row = current_user.row
-    password.change(row, read("old_password"), read("password"), visitor(), guards.this_session())
+    password.change(row, read("old_password"), read("password"), visitor(), this_session())
     guards.continue_session(row)
-    guards.notify(N_("Your password is changed."))
+    notices.notify(N_("Your password is changed."))
     return go("/account", "Password changed.")

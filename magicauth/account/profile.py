@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from magicauth import audit, guards
+from magicauth import audit, guards, notices
 from magicauth.errors import N_, Invalid
 from magicauth.extensions import db
 from magicauth.flows.sign_up import clean_profile
@@ -34,7 +34,7 @@ def save() -> Response:
     if db.session.is_modified(row):
         audit.record(Action.PROFILE_CHANGED, visitor(), row)
         guards.refresh_facts(row)
-    guards.notify(N_("Saved."))
+    notices.notify(N_("Saved."))
     return go("/account", "Saved.", user=as_json(row))
 
 

@@ -2,14 +2,14 @@
 
 from flask import Blueprint, Response
 
-from magicauth import audit, challenges, guards, sessions
+from magicauth import audit, challenges, guards, notices, sessions
 from magicauth.errors import N_, NotFound
 from magicauth.flows import security
 from magicauth.guards import current_user, login_required
 from magicauth.models import Action, iso
 from magicauth.reader import read
 from magicauth.respond import again, go, page
-from magicauth.sessions import Listed
+from magicauth.sessions import Listed, this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("sessions", __name__)
@@ -19,7 +19,7 @@ bp = Blueprint("sessions", __name__)
 @login_required
 def show() -> Response:
     row = current_user.row
-    live = sessions.listed(row.id.hex, row.session_epoch, guards.this_session())
+    live = sessions.listed(row.id.hex, row.session_epoch, this_session())
     return page(
         "account/sessions.html",
         json={"sessions": [session_as_json(one) for one in live]},
@@ -40,7 +40,7 @@ def end() -> Response:
         raise NotFound(N_("Session not found."))
     audit.record(Action.SESSION_ENDED, visitor(), row)
     security.warn("sessions_ended", row, visitor())
-    guards.notify(N_("That session is ended."))
+    notices.notify(N_("That session is ended."))
     return go("/account/sessions", "Session ended.")
 
 
@@ -49,10 +49,10 @@ def end() -> Response:
 @again(show)
 def end_others() -> Response:
     row = current_user.row
-    security.end_everything(Action.SESSIONS_ENDED, row, visitor(), but=guards.this_session())
+    security.end_everything(Action.SESSIONS_ENDED, row, visitor(), but=this_session())
     security.warn("sessions_ended", row, visitor())
     guards.continue_session(row)
-    guards.notify(N_("All other sessions are ended."))
+    notices.notify(N_("All other sessions are ended."))
     return go("/account/sessions", "Sessions ended.")
 
 

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, current_app
 
-from magicauth import guards
+from magicauth import guards, wanted
 from magicauth.flows import fresh
 from magicauth.guards import current_user, login_required
 from magicauth.reader import read
@@ -36,7 +36,7 @@ def confirm() -> Response:
     else:
         fresh.by_password(current_user.row, read("password"), visitor())
     guards.freshen("email" if typed else "password")
-    return go(guards.wanted_page(), "It is you.")
+    return go(wanted.page(), "It is you.")
 
 
 @bp.post("/auth/fresh/code")

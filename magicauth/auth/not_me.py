@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from magicauth import guards
+from magicauth import guards, notices
 from magicauth.errors import N_, Denied
 from magicauth.flows import not_me
 from magicauth.reader import read, read_query
@@ -27,10 +27,10 @@ def ask() -> Response:
 def secure() -> Response:
     user_id, pending = not_me.secure(read("token") or read_query("token"), visitor())
     if guards.other_account(user_id):
-        guards.notify(N_("That account is signed out everywhere. You stay signed in here."))
+        notices.notify(N_("That account is signed out everywhere. You stay signed in here."))
     else:
         guards.end_session()
-        guards.bid_farewell("secured")
+        notices.bid_farewell("secured")
     if pending is None:
         return go("/auth", "All sessions ended.")
     guards.keep_pending(pending)

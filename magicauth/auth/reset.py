@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, abort, current_app
 
-from magicauth import guards
+from magicauth import guards, notices
 from magicauth.auth import steps
 from magicauth.errors import N_
 from magicauth.flows import password
@@ -41,5 +41,5 @@ def ask_new() -> Response:
 @again(ask_new)
 def choose() -> Response:
     response = steps.go_on(password.reset(guards.pending(), read("password"), visitor()), "Password saved.")
-    guards.notify(N_("Your password is changed."))
+    notices.notify(N_("Your password is changed."))
     return response

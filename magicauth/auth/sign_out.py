@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from magicauth import audit, guards
+from magicauth import audit, guards, notices
 from magicauth.guards import current_user, login_required
 from magicauth.models import Action, User
 from magicauth.respond import go
@@ -20,7 +20,7 @@ def sign_out() -> Response:
     user = User.by_id(user_id)
     if user is not None:
         audit.record(Action.SIGNED_OUT, visitor(), user)
-    guards.bid_farewell("signed_out")
+    notices.bid_farewell("signed_out")
     response = go("/auth", "Signed out.")
     # Nothing of what was shown stays in this browser's cache.
     response.headers["Clear-Site-Data"] = '"cache"'

@@ -2,13 +2,14 @@
 
 from flask import Response
 
-from magicauth import guards
+from magicauth import guards, notices
 from magicauth.challenges import Challenge
 from magicauth.errors import N_
 from magicauth.flows import email, email_proof, sign_in
 from magicauth.guards import current_user
 from magicauth.pending import Pending
 from magicauth.respond import go
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 
@@ -38,10 +39,10 @@ def go_on(pending: Pending, message: str = "OK") -> Response:
 def _email_changed(challenge: Challenge) -> Response:
     # Whoever opens the letter at the new address has proven it, here or elsewhere; signed in stays who was.
     own = bool(current_user) and current_user.row.id.hex == challenge.user_id
-    user = email.confirm(challenge, visitor(), guards.this_session() if own else None)
+    user = email.confirm(challenge, visitor(), this_session() if own else None)
     if not own:
-        guards.bid_farewell("moved")
+        notices.bid_farewell("moved")
         return go("/auth", "E-mail address changed.")
     guards.continue_session(user)
-    guards.notify(N_("Your email address is changed."))
+    notices.notify(N_("Your email address is changed."))
     return go("/account", "E-mail address changed.")

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from magicauth import audit, mail, sessions
+from magicauth.addresses import parse_email
 from magicauth.errors import N_, Invalid
 from magicauth.extensions import db
-from magicauth.models import Action, User, parse_email
+from magicauth.models import Action, User
 from magicauth.visitor import Visitor
 
 

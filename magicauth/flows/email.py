@@ -3,11 +3,12 @@
 from sqlalchemy.exc import IntegrityError
 
 from magicauth import challenges, mail
+from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, Denied, Invalid
 from magicauth.extensions import db
 from magicauth.flows import email_proof, security
-from magicauth.models import Action, User, parse_email
+from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.sessions import Session
 from magicauth.visitor import Visitor

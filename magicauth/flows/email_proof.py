@@ -11,11 +11,12 @@ from flask import Flask, current_app
 from sqlalchemy.exc import SQLAlchemyError
 
 from magicauth import audit, challenges, limits, mail, metrics
-from magicauth.broker import REDIS_IS_AWAY, hangs
+from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge, Purpose
+from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, Refused, TooMany
 from magicauth.flows import security
-from magicauth.models import Action, User, parse_email
+from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor
 
@@ -175,21 +176,19 @@ def look_at_link(token: str, purposes: Collection[Purpose] = PURPOSES) -> Challe
     challenge = challenges.open_link(token, purposes)
     if challenge is None or (not challenge.user_id and challenge.purpose != "sign_up"):
         raise Denied(reason="link unknown, used or expired")
-    if challenge.purpose in PURPOSES and not _still_stands(challenge, User.by_id(challenge.user_id)):
-        raise Denied(reason="account gone, disabled or changed since")
+    if challenge.purpose in PURPOSES:
+        user = User.by_id(challenge.user_id)
+        if user is None or not user.stands(challenge.epoch):
+            raise Denied(reason="account gone, disabled or changed since")
     return challenge
 
 
 def user_of(challenge: Challenge) -> User:
     """The user whom an answered challenge is about. Raises NotFound if the account changed since it was issued."""
     user = User.by_id(challenge.user_id)
-    if user is None or not _still_stands(challenge, user):
+    if user is None or not user.stands(challenge.epoch):
         raise _none_open("account gone, disabled or changed since")
     return user
-
-
-def _still_stands(challenge: Challenge, user: User | None) -> bool:
-    return user is not None and not user.disabled and user.session_epoch == challenge.epoch
 
 
 def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor, left: int) -> None:

@@ -1,9 +1,9 @@
 """Saying again who one is, for what weakens the account: by the password, or by a mailed code."""
 
-from magicauth import audit, limits, passwords
+from magicauth import audit
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, Incorrect, NotFound
-from magicauth.flows import email_proof
+from magicauth.errors import N_, NotFound
+from magicauth.flows import email_proof, password_proof
 from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor
@@ -22,12 +22,7 @@ def send_code(user: User, under_way: Pending | None, visitor: Visitor) -> Pendin
 
 def by_password(user: User, password: str, visitor: Visitor) -> None:
     """Raises Incorrect or TooMany."""
-    asker = visitor.asker(user.canonical_email)
-    limits.take("passwords", asker)
-    if not user.has_password or not passwords.verify(user.password_hash, password):
-        audit.record(Action.SIGN_IN_REFUSED, visitor, user, result=N_("wrong password"))
-        raise Incorrect(N_("Password is incorrect."), errors={"password": [N_("Password is incorrect.")]})
-    limits.give_back("passwords", asker)
+    password_proof.check(user.canonical_email, user, password, visitor)
     audit.record(Action.CONFIRMED, visitor, user)
 
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from flask import current_app
 
-from magicauth import audit, limits, passwords
-from magicauth.errors import N_, Incorrect, Invalid, NotFound
-from magicauth.flows import email_proof, security, sign_in
-from magicauth.models import Action, User, parse_email
+from magicauth import passwords
+from magicauth.addresses import parse_email
+from magicauth.errors import N_, Invalid, NotFound
+from magicauth.flows import email_proof, password_proof, security, sign_in
+from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.sessions import Session
 from magicauth.visitor import Visitor
@@ -50,12 +51,7 @@ def change(user: User, old_password: str, password: str, visitor: Visitor, this:
     Raises Incorrect, Invalid or TooMany.
     """
     if user.password_hash:
-        asker = visitor.asker(user.canonical_email)
-        limits.take("passwords", asker)
-        if not passwords.verify(user.password_hash, old_password):
-            audit.record(Action.SIGN_IN_REFUSED, visitor, user, result=N_("wrong password"))
-            raise Incorrect(N_("Password is incorrect."), errors={"old_password": [N_("Password is incorrect.")]})
-        limits.give_back("passwords", asker)
+        password_proof.check(user.canonical_email, user, old_password, visitor, "old_password")
     _set(user, password, "password")
     security.end_everything(Action.PASSWORD_CHANGED, user, visitor, but=this)
     security.warn("password_changed", user, visitor)

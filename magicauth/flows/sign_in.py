@@ -4,14 +4,14 @@ from dataclasses import replace
 
 from flask import current_app
 
-from magicauth import audit, challenges, limits, passwords
+from magicauth import audit, challenges, limits
+from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, Incorrect, NotFound
-from magicauth.extensions import db
-from magicauth.flows import email_proof, security
+from magicauth.flows import email_proof, password_proof, security
 from magicauth.flows.email_proof import LetterOnItsWay
 from magicauth.flows.proofs import Proof, missing
-from magicauth.models import Action, User, parse_email
+from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor
 
@@ -59,13 +59,7 @@ def prove_password(pending: Pending | None, password: str, visitor: Visitor) -> 
     user, wanted = next_step(pending)
     if pending is None or wanted != "password":
         raise NotFound(N_("Sign-in not found."), reason="the e-mail is not proven")
-    asker = visitor.asker(user.canonical_email)
-    limits.take("passwords", asker)
-    if not passwords.verify(user.password_hash, password):
-        audit.record(Action.SIGN_IN_REFUSED, visitor, user, result=N_("wrong password"))
-        raise Incorrect(N_("Password is incorrect."), errors={"password": [N_("Password is incorrect.")]})
-    limits.give_back("passwords", asker)
-    _rehash(user, password)
+    password_proof.check(user.canonical_email, user, password, visitor)
     return pending.showing("password", user.id.hex, user.session_epoch)
 
 
@@ -73,7 +67,7 @@ def next_step(pending: Pending | None) -> tuple[User, Proof | None]:
     """Whose sign-in it is, and which proof it still wants. Raises NotFound if nothing was proven, or not of the account
     as it is now."""
     user = User.by_id(pending.user_id) if pending and pending.user_id else None
-    if user is None or pending is None or user.disabled or user.session_epoch != pending.epoch:
+    if user is None or pending is None or not user.stands(pending.epoch):
         raise NotFound(N_("Sign-in not found."), reason="nothing proven, or the account changed since")
     return user, missing(user.has_password, pending.proofs)
 
@@ -94,22 +88,11 @@ def account(email: str) -> User | None:
 
 
 def _check_password(email: str, password: str, visitor: Visitor) -> User:
-    # Before a place is taken: a database that is away costs nobody's budget.
-    user = account(email)
-    asker = visitor.asker(email)
-    limits.take("passwords", asker)
-    if not passwords.verify(user.password_hash if user else None, password) or user is None:
-        audit.record(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result=N_("wrong password"))
-        raise Incorrect(N_("Email or password is incorrect."))
-    limits.give_back("passwords", asker)
-    _rehash(user, password)
-    return user
-
-
-def _rehash(user: User, password: str) -> None:
-    if user.password_hash and passwords.needs_rehash(user.password_hash):
-        user.password_hash = passwords.hash_password(password)
-        db.session.commit()
+    try:
+        # The account is asked for before a place is taken: a database that is away costs nobody's budget.
+        return password_proof.check(email, account(email), password, visitor)
+    except Incorrect:
+        raise Incorrect(N_("Email or password is incorrect.")) from None
 
 
 def _kept(under_way: Pending | None, email: str, visitor: Visitor, user: User | None) -> Pending | None:

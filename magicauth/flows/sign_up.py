@@ -7,12 +7,14 @@ from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
 from magicauth import audit, challenges, passwords
+from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, Denied, Invalid
 from magicauth.extensions import db
 from magicauth.flows import email_proof
-from magicauth.models import Action, User, parse_email
-from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH, new_id
+from magicauth.models import Action, User
+from magicauth.models.columns import new_id
+from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH
 from magicauth.visitor import Visitor
 
 _PHONE = re.compile(r"\+?[0-9][0-9 ()./-]*")

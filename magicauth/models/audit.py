@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from magicauth.errors import N_
 from magicauth.extensions import Base
-from magicauth.models.user import UtcDateTime, new_id
+from magicauth.models.columns import UtcDateTime, new_id
 
 
 class Action(StrEnum):

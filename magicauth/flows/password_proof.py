@@ -1,0 +1,25 @@
+"""The proof that somebody knows the password of an account."""
+
+from magicauth import audit, limits, passwords
+from magicauth.errors import N_, Incorrect
+from magicauth.extensions import db
+from magicauth.models import Action, User
+from magicauth.visitor import Visitor
+
+
+def check(email: str, user: User | None, typed: str, visitor: Visitor, field: str = "password") -> User:
+    """The user, whose password was typed in the form's `field`. The same work for nobody, and for an account without a
+    password. A right one costs nothing; one that was hashed under earlier parameters is hashed anew.
+
+    Raises TooMany, or Incorrect.
+    """
+    asker = visitor.asker(email)
+    limits.take("passwords", asker)
+    if not passwords.verify(user.password_hash if user and user.has_password else None, typed) or user is None:
+        audit.record(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result=N_("wrong password"))
+        raise Incorrect(N_("Password is incorrect."), errors={field: [N_("Password is incorrect.")]})
+    limits.give_back("passwords", asker)
+    if user.password_hash and passwords.needs_rehash(user.password_hash):
+        user.password_hash = passwords.hash_password(typed)
+        db.session.commit()
+    return user

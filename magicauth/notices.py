@@ -1,0 +1,49 @@
+"""What the next page says of what an earlier request did: in the session, or where that has ended in a cookie."""
+
+from typing import Any
+
+from flask import after_this_request, current_app, request, session
+
+from magicauth.errors import N_
+from magicauth.reader import wants_json
+from magicauth.sessions import this_session
+
+# Names the sentence for somebody who has no session any more, for as long as that page takes.
+FAREWELL_COOKIE = "magicauth-farewell"
+_FAREWELLS = {
+    "signed_out": N_("You are signed out."),
+    "secured": N_("Your account is signed out everywhere."),
+    "moved": N_("The address is changed. Sign in with the new one."),
+    "moved_back": N_("Your old address is back, and your account is signed out everywhere."),
+    "deleted": N_("Your account is deleted."),
+}
+_FAREWELL_LIFE = 60
+
+
+def notify(message: str) -> None:
+    """Keeps a sentence for the next page of this session."""
+    session["notice"] = message
+
+
+def bid_farewell(name: str) -> None:
+    """Keeps one of our sentences for the next page of somebody who has no session to keep it in."""
+    if not wants_json():
+        _set_farewell(name, _FAREWELL_LIFE)
+
+
+def notice() -> str | None:
+    """The sentence that an earlier request left for this page, once."""
+    if this_session().has_cookie and "notice" in session:
+        return str(session.pop("notice"))
+    farewell = _FAREWELLS.get(request.cookies.get(FAREWELL_COOKIE, ""))
+    if farewell:
+        _set_farewell("", 0)
+    return farewell
+
+
+def _set_farewell(name: str, life: int) -> None:
+    @after_this_request
+    def set_cookie(response: Any) -> Any:
+        secure = current_app.config["SESSION_COOKIE_SECURE"]
+        response.set_cookie(FAREWELL_COOKIE, name, max_age=life, httponly=True, secure=secure, samesite="Lax")
+        return response

@@ -1,0 +1,30 @@
+"""The page that wanted a fresh sign-in: kept in the session with what was typed on it, and gone back to."""
+
+from flask import request, session
+
+from magicauth.next_page import here
+from magicauth.reader import typed, wants_json
+from magicauth.sessions import this_session
+
+
+def keep() -> None:
+    """Keeps the page that is asked for and what was typed on it, secrets apart, until the sign-in is fresh."""
+    if wants_json():
+        return
+    session["wanted"] = {"path": here() or "/account", "typed": typed()}
+
+
+def page() -> str:
+    """The page that wanted a fresh sign-in, which shows again what was typed there; or the account's."""
+    wanted = session.get("wanted")
+    return wanted["path"] if wanted else "/account"
+
+
+def typed_before() -> dict[str, str]:
+    """What was typed on this page before a fresh sign-in was asked for, once."""
+    wanted = session.get("wanted") if this_session().has_cookie and request.method == "GET" else None
+    if not wanted or wanted["path"].partition("?")[0] != request.path:
+        return {}
+    del session["wanted"]
+    typed: dict[str, str] = wanted["typed"]
+    return typed
