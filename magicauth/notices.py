@@ -1,9 +1,8 @@
 """What the next page says of what an earlier request did: in the session, or where that has ended in a cookie."""
 
-from typing import Any
+from flask import Response, after_this_request, request, session
 
-from flask import after_this_request, current_app, request, session
-
+from magicauth import cookies
 from magicauth.errors import N_
 from magicauth.reader import wants_json
 from magicauth.sessions import this_session
@@ -28,7 +27,11 @@ def notify(message: str) -> None:
 def bid_farewell(name: str) -> None:
     """Keeps one of our sentences for the next page of somebody who has no session to keep it in."""
     if not wants_json():
-        _set_farewell(name, _FAREWELL_LIFE)
+
+        @after_this_request
+        def keep(response: Response) -> Response:
+            cookies.give(response, FAREWELL_COOKIE, name, _FAREWELL_LIFE)
+            return response
 
 
 def notice() -> str | None:
@@ -37,13 +40,10 @@ def notice() -> str | None:
         return str(session.pop("notice"))
     farewell = _FAREWELLS.get(request.cookies.get(FAREWELL_COOKIE, ""))
     if farewell:
-        _set_farewell("", 0)
+
+        @after_this_request
+        def forget(response: Response) -> Response:
+            cookies.take_back(response, FAREWELL_COOKIE)
+            return response
+
     return farewell
-
-
-def _set_farewell(name: str, life: int) -> None:
-    @after_this_request
-    def set_cookie(response: Any) -> Any:
-        secure = current_app.config["SESSION_COOKIE_SECURE"]
-        response.set_cookie(FAREWELL_COOKIE, name, max_age=life, httponly=True, secure=secure, samesite="Lax")
-        return response

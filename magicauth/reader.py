@@ -62,6 +62,11 @@ def read_password() -> str:
     return read_text("password") if current_app.config["MAGICAUTH_PASSWORDS"] != "off" else ""
 
 
+def read_token() -> str:
+    """The token of a mailed link: from the form of its page, or as it stands in the link."""
+    return read("token") or read_query("token")
+
+
 def read_flag(name: str) -> bool:
     """A tick: JSON `true`, or `on`, `1`, `true` in a form."""
     value = g.fields.get(name)

@@ -24,6 +24,7 @@ from flask_session.redis.redis import RedisSessionInterface
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from magicauth import cookies
 from magicauth.crypto import digest
 from magicauth.engines import REDIS_IS_AWAY
 from magicauth.extensions import redis
@@ -179,14 +180,14 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
     def _save(self, app: Flask, session: Session, response: Response) -> None:
         if not session:
             self._end(session)
-            self._drop_cookie(app, response)
+            cookies.take_back(response, app.config["SESSION_COOKIE_NAME"])
             return
         life = _life(session.data)
         if session.sid is not None:
             kept = self.client.set(self._get_store_id(session.sid), self.serializer.encode(session), ex=life, xx=True)
             if not kept:
                 # Revoked while this request was under way. The browser must not go on with what is no session.
-                self._drop_cookie(app, response)
+                cookies.take_back(response, app.config["SESSION_COOKIE_NAME"])
             return
         replaced = self._get_store_id(session.replaced) if session.replaced else None
         if replaced and session.carried_on and "user_id" in session:
@@ -197,15 +198,8 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             replaced = None
         session.sid = self._generate_sid(self.sid_length)
         self._write_new(session, life, replaced)
-        response.set_cookie(
-            app.config["SESSION_COOKIE_NAME"],
-            session.sid,
-            max_age=min(_COOKIE_LIFE, life_at_most(session.data)) if session.permanent else None,
-            httponly=True,
-            secure=app.config["SESSION_COOKIE_SECURE"],
-            samesite="Lax",
-            path="/",
-        )
+        kept_for = min(_COOKIE_LIFE, life_at_most(session.data)) if session.permanent else None
+        cookies.give(response, app.config["SESSION_COOKIE_NAME"], session.sid, kept_for)
 
     def _get_store_id(self, sid: str) -> str:
         return _PREFIX + digest(sid)
@@ -229,15 +223,6 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             self._delete_session(self._get_store_id(sid))
             if session.owner:
                 self.client.zrem(_index_key(session.owner), digest(sid))
-
-    def _drop_cookie(self, app: Flask, response: Response) -> None:
-        response.delete_cookie(
-            app.config["SESSION_COOKIE_NAME"],
-            path="/",
-            httponly=True,
-            secure=app.config["SESSION_COOKIE_SECURE"],
-            samesite="Lax",
-        )
 
 
 def _answer_instead(response: Response, other: Response) -> None:

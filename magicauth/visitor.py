@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flask import Response, current_app, request
 from flask_babel import get_locale
 
+from magicauth import cookies
 from magicauth.crypto import Keyring
 from magicauth.errors import N_
 from magicauth.extensions import keyring
@@ -113,15 +114,8 @@ def remember_device(response: Response, email: str) -> None:
         if at > now - DEVICE_COOKIE_LIFE and not keys.verify_tag(tag, "device", device_id, str(at), email)
     ]
     kept = [(now, keys.tag("device", device_id, str(now), email)), *others][:_ACCOUNTS_PER_DEVICE]
-    response.set_cookie(
-        device_cookie_name(),
-        device_id + "".join(f".{at}-{tag}" for at, tag in kept),
-        max_age=DEVICE_COOKIE_LIFE,
-        httponly=True,
-        secure=current_app.config["SESSION_COOKIE_SECURE"],
-        samesite="Lax",
-        path="/",
-    )
+    value = device_id + "".join(f".{at}-{tag}" for at, tag in kept)
+    cookies.give(response, device_cookie_name(), value, DEVICE_COOKIE_LIFE)
 
 
 def device_cookie_name() -> str:

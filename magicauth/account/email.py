@@ -6,7 +6,7 @@ from magicauth import guards, notices
 from magicauth.errors import Denied
 from magicauth.flows import email
 from magicauth.guards import current_user, fresh_sign_in_required
-from magicauth.reader import read, read_query
+from magicauth.reader import read, read_token
 from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
 
@@ -32,7 +32,7 @@ def start() -> Response:
 
 @bp.get("/account/email/undo")
 def ask_undo() -> Response:
-    token = read("token") or read_query("token")
+    token = read_token()
     try:
         change = email.look_at_undo(token)
     except Denied as refusal:
@@ -43,6 +43,6 @@ def ask_undo() -> Response:
 @bp.post("/account/email/undo")
 @again(ask_undo)
 def undo() -> Response:
-    email.undo(read("token") or read_query("token"), visitor())
+    email.undo(read_token(), visitor())
     notices.bid_farewell("moved_back")
     return go("/auth", "Change undone. All sessions ended.")

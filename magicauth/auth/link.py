@@ -10,7 +10,7 @@ from magicauth.auth import steps
 from magicauth.errors import Denied
 from magicauth.flows import email_proof
 from magicauth.guards import current_user
-from magicauth.reader import read, read_query
+from magicauth.reader import read, read_token
 from magicauth.respond import again, link_gone, page
 
 bp = Blueprint("link", __name__)
@@ -18,7 +18,7 @@ bp = Blueprint("link", __name__)
 
 @bp.get("/auth/link")
 def show() -> Response:
-    token = read("token") or read_query("token")
+    token = read_token()
     try:
         challenge = email_proof.look_at_link(token)
     except Denied as refusal:
@@ -41,7 +41,7 @@ def show() -> Response:
 @bp.post("/auth/link")
 @again(show)
 def follow() -> Response:
-    challenge = email_proof.by_link(read("token") or read_query("token"), _asked_here(), read("email"))
+    challenge = email_proof.by_link(read_token(), _asked_here(), read("email"))
     return steps.answered(challenge)
 
 

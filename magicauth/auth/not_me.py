@@ -5,7 +5,7 @@ from flask import Blueprint, Response
 from magicauth import guards, notices
 from magicauth.errors import N_, Denied
 from magicauth.flows import not_me
-from magicauth.reader import read, read_query
+from magicauth.reader import read_token
 from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
 
@@ -14,7 +14,7 @@ bp = Blueprint("not_me", __name__)
 
 @bp.get("/auth/not_me")
 def ask() -> Response:
-    token = read("token") or read_query("token")
+    token = read_token()
     try:
         challenge = not_me.look_at(token)
     except Denied as refusal:
@@ -25,7 +25,7 @@ def ask() -> Response:
 @bp.post("/auth/not_me")
 @again(ask)
 def secure() -> Response:
-    user_id, pending = not_me.secure(read("token") or read_query("token"), visitor())
+    user_id, pending = not_me.secure(read_token(), visitor())
     if guards.other_account(user_id):
         notices.notify(N_("That account is signed out everywhere. You stay signed in here."))
     else:

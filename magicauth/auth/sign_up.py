@@ -9,7 +9,7 @@ from magicauth.flows.sign_up import invitation
 from magicauth.guards import current_user
 from magicauth.models import as_json
 from magicauth.next_page import own_path
-from magicauth.reader import read, read_password, read_query, read_query_leniently, read_text, typed
+from magicauth.reader import read, read_password, read_query_leniently, read_text, read_token, typed
 from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
 
@@ -55,4 +55,4 @@ def finish() -> Response:
 
 
 def _token() -> str:
-    return read("token") or read_query("token")
+    return read_token()
