@@ -26,7 +26,6 @@ def show() -> Response:
         json={"events": [event_as_json(event) for event in shown], "next": older},
         events=[_for_page(event) for event in shown],
         next=older,
-        user=current_user,
     )
 
 

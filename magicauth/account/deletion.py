@@ -15,7 +15,7 @@ bp = Blueprint("deletion", __name__)
 @bp.get("/account/delete")
 @fresh_sign_in_required
 def ask() -> Response:
-    return page("account/deletion.html", user=current_user)
+    return page("account/deletion.html")
 
 
 @bp.post("/account/delete")

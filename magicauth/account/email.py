@@ -19,7 +19,7 @@ def ask() -> Response:
     # Never from the query: a link of somebody else's could put his address where one press gives him the account.
     pending = guards.pending()
     waiting = pending.email if pending and pending.purpose == "change_email" else None
-    return page("account/email.html", user=current_user, pending_email=waiting)
+    return page("account/email.html", pending_email=waiting)
 
 
 @bp.post("/account/email")

@@ -20,7 +20,7 @@ bp = Blueprint("export", __name__)
 @bp.get("/account/export")
 @fresh_sign_in_required
 def show() -> Response:
-    return page("account/export.html", json={"next": "/account/export.json"}, user=current_user)
+    return page("account/export.html", json={"next": "/account/export.json"})
 
 
 @bp.get("/account/export.json")

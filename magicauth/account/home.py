@@ -12,4 +12,4 @@ bp = Blueprint("home", __name__)
 @bp.get("/home")
 @login_required
 def home() -> Response:
-    return page("account/home.html", json={"user": as_json(current_user)}, user=current_user)
+    return page("account/home.html", json={"user": as_json(current_user)})

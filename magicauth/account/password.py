@@ -24,7 +24,7 @@ def passwords_in_use() -> None:
 @bp.get("/account/password")
 @fresh_sign_in_required
 def ask() -> Response:
-    return page("account/password.html", user=current_user)
+    return page("account/password.html")
 
 
 @bp.post("/account/password")

@@ -19,7 +19,7 @@ bp = Blueprint("profile", __name__)
 @bp.get("/account")
 @login_required
 def show() -> Response:
-    return page("account/profile.html", json={"user": as_json(current_user)}, user=current_user)
+    return page("account/profile.html", json={"user": as_json(current_user)})
 
 
 @bp.post("/account")

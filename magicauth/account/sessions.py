@@ -24,7 +24,6 @@ def show() -> Response:
         "account/sessions.html",
         json={"sessions": [session_as_json(one) for one in live]},
         sessions=live,
-        user=current_user,
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from magicauth.errors import N_, Invalid
 from magicauth.extensions import db
-from magicauth.guards import admin_required, current_user
+from magicauth.guards import admin_required
 from magicauth.models import User, as_json
 from magicauth.reader import read_query
 from magicauth.respond import page
@@ -35,7 +35,6 @@ def users() -> Response:
         json={"users": [as_json(user) for user in shown], "next": following},
         users=shown,
         next=following,
-        user=current_user,
     )
 
 
