@@ -30,11 +30,21 @@ redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 """)
+# One that is there was never ended, or is reopened already: its guesses stay counted.
+_reissue = Script("""
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+  redis.call('EXPIRE', KEYS[1], ARGV[1])
+end
+""")
 # Counts before anything is compared, so that of a hundred parallel guesses only as many are looked at as are allowed.
 # Gone and spent look alike: -1.
 _count = Script("""
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 return math.max(-1, tonumber(ARGV[2]) - redis.call('HINCRBY', KEYS[1], ARGV[1], 1))
+""")
+_take_back = Script("""
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
 """)
 # Taken whole, so that what is put back if it comes to that is what was there, with every guess made until then.
 _take = Script("""
@@ -120,9 +130,9 @@ def ttl(purpose: Purpose) -> int:
     return int(lives.get(purpose, config["MAGICAUTH_SIGN_IN_TTL"]))
 
 
-def issue(purpose: Purpose, email: str, **fields: Any) -> Challenge:
-    """Opens a challenge."""
-    return _open(keyring().new_id(), purpose, email, fields)
+def issue(purpose: Purpose, email: str, challenge_id: str = "", **fields: Any) -> Challenge:
+    """Opens a challenge; under that id, if it was promised before."""
+    return _open(challenge_id or keyring().new_id(), purpose, email, fields)
 
 
 def follow_up(first: Challenge, send: int, purpose: Purpose, email: str, **fields: Any) -> Challenge | None:
@@ -134,6 +144,20 @@ def follow_up(first: Challenge, send: int, purpose: Purpose, email: str, **field
     challenge = _open(challenge_id, purpose, email, fields)
     _follow([_key(first.id)], send)
     return challenge
+
+
+def succeed(challenge_id: str) -> tuple[str, bool]:
+    """The id of the challenge that takes the place of one that is over, and whether this is the first to ask for it: of
+    many presses of a button at once, one sends a letter, and all go on with its challenge."""
+    new_id = keyring().new_id()
+    life = current_app.config["MAGICAUTH_RESEND_AFTER"]
+    earlier = redis().set(_successor_key(challenge_id), new_id, ex=life, nx=True, get=True)
+    return (earlier.decode(), False) if earlier else (new_id, True)
+
+
+def unsucceed(challenge_id: str) -> None:
+    """Lets another take its place after all."""
+    redis().delete(_successor_key(challenge_id))
 
 
 def get(challenge_id: str) -> Challenge | None:
@@ -151,6 +175,11 @@ def attempt(challenge: Challenge, typed: str) -> tuple[bool, int]:
     left = int(_count([_key(challenge.id)], "attempts", allowed))
     right = crypto.equal(typed, challenge.code)
     return right and left >= 0 and challenge.user_id != "", left
+
+
+def take_back_attempt(challenge: Challenge) -> None:
+    """Gives the guess back that `attempt` has spent, where its asker is not told what came of it."""
+    _take_back([_key(challenge.id)])
 
 
 def open_link(token: str, purposes: Collection[Purpose]) -> Challenge | None:
@@ -183,7 +212,7 @@ def reopen(challenge: Challenge) -> None:
     if challenge.purpose == "change_email" and redis().get(_change_key(challenge.user_id)) != challenge.id.encode():
         # Its owner has ended it while it was being answered.
         return
-    _store(challenge)
+    _reissue([_key(challenge.id)], ttl(challenge.purpose), *_fields(challenge))
 
 
 def resend(challenge: Challenge) -> tuple[Challenge | None, int]:
@@ -240,13 +269,12 @@ def void_warnings(user_id: str, since: float) -> None:
 
 def _open(challenge_id: str, purpose: Purpose, email: str, fields: dict[str, Any]) -> Challenge:
     challenge = Challenge(challenge_id, purpose, email, sent=round(time.time(), 3), **fields)
-    _store(challenge)
+    _issue([_key(challenge.id)], ttl(challenge.purpose), *_fields(challenge))
     return challenge
 
 
-def _store(challenge: Challenge) -> None:
-    stored = [part for name, value in vars(challenge).items() if name != "id" for part in (name, value)]
-    _issue([_key(challenge.id)], ttl(challenge.purpose), *stored)
+def _fields(challenge: Challenge) -> list[Any]:
+    return [part for name, value in vars(challenge).items() if name != "id" for part in (name, value)]
 
 
 def _read(challenge_id: str, stored: dict[bytes, bytes]) -> Challenge:
@@ -262,6 +290,10 @@ def _change_key(user_id: str) -> str:
 
 def _warnings_key(user_id: str) -> str:
     return f"magicauth:warnings-of:{user_id}"
+
+
+def _successor_key(challenge_id: str) -> str:
+    return f"magicauth:successor-of:{challenge_id}"
 
 
 def _key(challenge_id: str) -> str:

@@ -13,6 +13,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth import audit, challenges, mail, outbox, passwords, sessions
 from magicauth.addresses import parse_email
@@ -37,6 +38,8 @@ class _InOneLine(click.Command):
         except Refused as refusal:
             words = [word for sentences in refusal.errors.values() for word in sentences]
             raise click.ClickException(" ".join(words) or refusal.message) from None
+        except StaleDataError:
+            raise click.ClickException("The account was changed at the same moment. Try again.") from None
         except REDIS_IS_AWAY as error:
             said = f"Redis is away ({reason_of(error)}). What was changed in the database stands."
             raise click.ClickException(said) from None
@@ -189,8 +192,8 @@ def delete(email: str, yes: bool) -> None:
 def sign_out(email: str) -> None:
     """Ends every session of an account."""
     user = _user(email)
-    security.end_everything(Action.SESSIONS_ENDED, user, _operator())
-    security.warn("sessions_ended", user, _operator())
+    news = security.news("sessions_ended", user, _operator())
+    security.end_everything(Action.SESSIONS_ENDED, user, _operator(), news=news)
     click.echo(f"{user.email} is signed out everywhere.")
 
 

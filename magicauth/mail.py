@@ -2,6 +2,7 @@
 
 import functools
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parseaddr
@@ -11,17 +12,21 @@ from typing import Any
 import flask_mail
 from flask import current_app, render_template
 from flask_babel import force_locale
+from sqlalchemy import select
 
 from magicauth import challenges, mime, outbox
 from magicauth.challenges import Challenge
 from magicauth.colours import ACCENT, colours
-from magicauth.extensions import keyring, redis
+from magicauth.extensions import db, keyring, redis
 from magicauth.languages import CODES, RIGHT_TO_LEFT, SOURCE
 from magicauth.models import User
 from magicauth.outbox import Job
 from magicauth.visitor import COMMAND_LINE, Visitor
 
-_NO_ACCOUNT_ONCE_IN = 86_400
+_ONCE_IN = 86_400
+# How often, and after how many seconds, a worker looks again whether a change was committed.
+_LOOKS_FOR_CHANGE = 10
+_BETWEEN_LOOKS = 0.05
 
 
 def about_challenge(letter: str, challenge: Challenge, visitor: Visitor, **context: Any) -> None:
@@ -63,10 +68,7 @@ def sign_in(job: Job, challenge: Challenge) -> flask_mail.Message | None:
         )
         return _answerable("no_account", job, follow_up) if follow_up else None
     # What cannot lead anywhere is said once a day, so that nobody can fill an inbox with it.
-    told = f"magicauth:told-no-account:{keyring().tag('told', challenge.email.lower())}"
-    # This very letter may be written again: its worker was killed, or the mail server put it off.
-    this_letter = f"{job.challenge_id}/{job.send}"
-    if redis().set(told, this_letter, nx=True, ex=_NO_ACCOUNT_ONCE_IN) or redis().get(told) == this_letter.encode():
+    if _is_first(f"told-no-account:{keyring().tag('told', challenge.email.lower())}", job):
         return _letter("no_account", job, challenge.email, link=None)
     return None
 
@@ -104,6 +106,7 @@ def fresh(job: Job, challenge: Challenge) -> flask_mail.Message | None:
 
 def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     """To the old address: which one took its place, and the way back."""
+    _require_true(lambda: _has_reached(challenge))
     undo_url = f"{job.context['base_url']}/account/email/undo?token={challenge.token}"
     return _letter(
         "email_changed",
@@ -135,8 +138,13 @@ def codes_used_up(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     return _warning(job, challenge)
 
 
-def account_deleted(job: Job) -> flask_mail.Message:
+def account_deleted(job: Job) -> flask_mail.Message | None:
     """The account is gone, and whose doing it was."""
+    user_id = job.context["user_id"]
+    _require_true(lambda: _epoch_of(user_id) is None)
+    # Of two who delete it at once, one does; both have queued this.
+    if not _is_first(f"told-deleted:{user_id}", job):
+        return None
     return _letter("account_deleted", job, job.to, by_owner=job.context["by_owner"])
 
 
@@ -161,7 +169,9 @@ _CARRYING: dict[str, Callable[[Job, Challenge], flask_mail.Message | None]] = {
         codes_used_up,
     )
 }
-_PLAIN: dict[str, Callable[[Job], flask_mail.Message]] = {letter.__name__: letter for letter in (account_deleted, test)}
+_PLAIN: dict[str, Callable[[Job], flask_mail.Message | None]] = {
+    letter.__name__: letter for letter in (account_deleted, test)
+}
 
 
 def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message | None:
@@ -185,8 +195,37 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
 
 
 def _warning(job: Job, challenge: Challenge) -> flask_mail.Message:
+    _require_true(lambda: _has_reached(challenge))
     not_me_url = f"{job.context['base_url']}/auth/not_me?token={challenge.token}"
     return _letter(job.letter, job, challenge.email, not_me_url=not_me_url, **_in_words(challenges.WARNING_TTL))
+
+
+def _require_true(is_true: Callable[[], bool]) -> None:
+    """Waits a moment for the change that a letter tells of, which is queued before it is committed. Raises NotYet."""
+    for _ in range(_LOOKS_FOR_CHANGE):
+        if is_true():
+            return
+        db.session.rollback()
+        time.sleep(_BETWEEN_LOOKS)
+    raise outbox.NotYet
+
+
+def _has_reached(challenge: Challenge) -> bool:
+    epoch = _epoch_of(challenge.user_id)
+    # Gone since, it was changed before.
+    return epoch is None or epoch >= challenge.epoch
+
+
+def _epoch_of(user_id: str) -> int | None:
+    return db.session.scalar(select(User.session_epoch).where(User.id == uuid.UUID(user_id)))
+
+
+def _is_first(what: str, job: Job) -> bool:
+    """Whether no other letter has said it in a day. This very one may be written again: its worker was killed, or the
+    mail server put it off."""
+    this_letter = f"{job.challenge_id}/{job.send}/{job.context['at']}"
+    key = f"magicauth:{what}"
+    return bool(redis().set(key, this_letter, nx=True, ex=_ONCE_IN) or redis().get(key) == this_letter.encode())
 
 
 def _answerable(template: str, job: Job, challenge: Challenge) -> flask_mail.Message:

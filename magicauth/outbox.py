@@ -30,6 +30,8 @@ from magicauth.extensions import Script, redis
 LETTER_LIFE = 86_400
 OLD_AFTER = 60
 
+# Seconds after which a change that is not committed will not be.
+_NEVER_AFTER = 60
 _WORKER_THREADS = 2
 # A thread of the worker looks after so many milliseconds whether it is to stop, at the latest.
 _POLL_MS = 250
@@ -73,6 +75,10 @@ class _NotSent(dramatiq.errors.Retry):
     def __init__(self, *, final: bool) -> None:
         super().__init__()
         self.final = final
+
+
+class NotYet(Exception):
+    """What a letter tells of does not stand yet."""
 
 
 class _HangUp(dramatiq.Middleware):
@@ -162,6 +168,11 @@ class Outbox:
                     self.deliver(message)
             except REDIS_IS_AWAY:
                 raise
+            except NotYet:
+                if time.time() - job.context["at"] > _NEVER_AFTER:
+                    _note(job, "dropped")
+                    return
+                raise _NotSent(final=False) from None
             except Exception as error:
                 _note(job, "failed", type(error).__name__)
                 # What a mail server answers is left out; a mistake of ours is not.

@@ -26,8 +26,8 @@ log = logging.getLogger("magicauth")
 # What a page says of an error that a view raises with `abort`; of the others it shows a sentence of its own.
 _SENTENCES = {400: N_("Bad Request."), 403: N_("Forbidden.")}
 
-# What Redis, a Cluster and the database raise when they are away, full, read-only, too slow or not migrated, or when
-# another change of the same account came first. Everything else they raise is our mistake, and a 500.
+# What Redis, a Cluster and the database raise when they are away, full, read-only, too slow or not migrated. Everything
+# else they raise is our mistake, and a 500.
 AWAY = (
     *REDIS_IS_AWAY,
     sqlalchemy.exc.OperationalError,
@@ -36,7 +36,6 @@ AWAY = (
     # PostgreSQL's word for a table or column that is missing, which SQLite calls an OperationalError.
     sqlalchemy.exc.ProgrammingError,
     sqlalchemy.exc.TimeoutError,
-    sqlalchemy.orm.exc.StaleDataError,
 )
 
 
@@ -46,6 +45,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
     for error in AWAY:
         app.register_error_handler(error, _away)
+    app.register_error_handler(sqlalchemy.orm.exc.StaleDataError, _overtaken)
     app.register_error_handler(Exception, _mistake)
     app.teardown_appcontext(_let_go_of_the_database)
 
@@ -123,10 +123,10 @@ def refused(refusal: Refused) -> Response:
         try:
             response = current_app.make_response(render_template("refused.html", refusal=refusal))
         except AWAY as error:
-            if isinstance(refusal, Unavailable):
-                raise
+            if not isinstance(refusal, Unavailable):
+                return _away(error)
             # Who reads the page was asked for it alone, and cannot be: what says so is for a stranger.
-            return _away(error)
+            response = current_app.make_response(render_template("refused.html", refusal=refusal))
         response.status_code = refusal.status
     return _with_retry_after(response, refusal)
 
@@ -162,6 +162,11 @@ def _http_error(error: HTTPException) -> Any:
 def _away(error: Exception) -> Response:
     g.redis_hangs = hangs(error)
     return refused(Unavailable(reason=reason_of(error)))
+
+
+def _overtaken(_: Exception) -> Response:
+    # Another change of the same account came first, and has ended this session with all others.
+    return refused(SignInRequired(reason="the account was changed meanwhile"))
 
 
 def reason_of(error: Exception) -> str:

@@ -58,6 +58,8 @@ class Session(SessionMixin):
         self.replaced: str | None = None
         self.carried_on = False
         self.owner = ""
+        # Called where what the request has put into it cannot be kept.
+        self.if_lost: Callable[[], None] = lambda: None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -94,6 +96,13 @@ class Session(SessionMixin):
         self.carried_on = carried_on
         self.sid = None
         self.modified = True
+
+    def claim(self) -> bool:
+        """Ends it under its id, now, for exactly one of all requests that try: that one goes on, under a new id."""
+        if not redis().delete(_PREFIX + digest(self.sid or "")):
+            return False
+        self.renew(carried_on=False)
+        return True
 
     def __getitem__(self, key: str) -> Any:
         return self.data[key]
@@ -175,6 +184,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
                 raise RedisTimeoutError
             self._save(app, session, response)
         except REDIS_IS_AWAY as error:
+            session.if_lost()
             _answer_instead(response, app.make_response(app.handle_user_exception(error)))
 
     def _save(self, app: Flask, session: Session, response: Response) -> None:
@@ -184,15 +194,13 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             return
         life = _life(session.data)
         if session.sid is not None:
-            kept = self.client.set(self._get_store_id(session.sid), self.serializer.encode(session), ex=life, xx=True)
-            if not kept:
-                # Revoked while this request was under way. The browser must not go on with what is no session.
-                cookies.take_back(response, app.config["SESSION_COOKIE_NAME"])
+            # Not if it was revoked while this request was under way. Its cookie opens nothing then, and is left:
+            # another request of the same browser may have brought a new one.
+            self.client.set(self._get_store_id(session.sid), self.serializer.encode(session), ex=life, xx=True)
             return
         replaced = self._get_store_id(session.replaced) if session.replaced else None
         if replaced and session.carried_on and "user_id" in session:
-            # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew. Its
-            # cookie opens nothing, and is left: another press of the same button may have brought the new one.
+            # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew.
             if not self.client.delete(replaced):
                 return
             replaced = None
@@ -211,11 +219,12 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
     def _write_new(self, session: Session, life: int, replaced: str | None) -> None:
         store_id = self._get_store_id(session.sid or "")
         pipeline = self.client.pipeline(transaction=False)
-        if replaced:
-            pipeline.delete(replaced)
         pipeline.set(store_id, self.serializer.encode(session), ex=life, nx=True)
         if "user_id" in session:
             _index(pipeline, session, store_id.removeprefix(_PREFIX))
+        if replaced:
+            # Last: a sign-in under way can go on from it where Redis dies in between.
+            pipeline.delete(replaced)
         pipeline.execute()
 
     def _end(self, session: Session) -> None:
@@ -265,15 +274,17 @@ def listed(user_id: str, epoch: int, current: Session | None = None) -> list[Lis
     return sorted(found, key=lambda session: session.seen, reverse=True)
 
 
-def revoke(user_id: str, handle: str) -> bool:
-    """Ends the session of that handle. False if the user has none such."""
-    for store_id in _indexed(user_id):
-        if store_id[:16] == handle:
-            # In this order: a Redis that fails in between leaves it listed, and pressing again ends it.
-            ended = bool(redis().delete(_PREFIX + store_id))
-            redis().zrem(_index_key(user_id), store_id)
-            return ended
-    return False
+def find(user_id: str, handle: str) -> str | None:
+    """Where the user's session of that handle is stored, if there is one."""
+    return next((store_id for store_id in _indexed(user_id) if store_id[:16] == handle), None)
+
+
+def revoke(user_id: str, store_id: str) -> bool:
+    """Ends a session of that user. False if it has ended already."""
+    # In this order: a Redis that fails in between leaves it listed, and pressing again ends it.
+    ended = bool(redis().delete(_PREFIX + store_id))
+    redis().zrem(_index_key(user_id), store_id)
+    return ended
 
 
 def revoke_all(user_id: str, but: Session | None = None) -> int:

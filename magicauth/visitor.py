@@ -22,6 +22,8 @@ DEVICE_COOKIE_LIFE = 180 * 86_400
 _ACCOUNTS_PER_DEVICE = 8
 _DEVICE = re.compile(r"([A-Za-z0-9_-]{22})((?:\.[0-9]{1,12}-[A-Za-z0-9_-]{22}){1,8})")
 
+_WITH_PORT = re.compile(r"(?:([0-9.]+)|\[([0-9a-fA-F:.%]+)\])(?::[0-9]{1,5})?")
+
 _BROWSERS = [
     ("Edge", "Edg"),
     ("Opera", "OPR/"),
@@ -90,6 +92,9 @@ def _visitor() -> Visitor:
 
 def _address(text: str) -> str:
     """An IP address as it is written; "" for what a proxy or client put in its place."""
+    # Some proxies write the port too.
+    if match := _WITH_PORT.fullmatch(text):
+        text = match[1] or match[2]
     try:
         return str(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:

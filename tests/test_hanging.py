@@ -1,11 +1,13 @@
-"""Redis that begins to hang in the middle of a request: whoever waited for it once does not wait again."""
+"""Redis that hangs or is lost in the middle of a request: it is waited for once, and what was not done can be done."""
 
 import threading
 
 import pytest
 import redis.exceptions
 from conftest import wait_for
-from pages import EMAIL, PASSWORD, Letters, is_signed_in, other_browser, sign_up
+from pages import EMAIL, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+
+from magicauth import challenges
 
 
 @pytest.fixture
@@ -29,6 +31,34 @@ def hang_after(app, monkeypatch):
         return asked
 
     return begin
+
+
+class Lost:
+    """The app's Redis, lost to requests after so many commands more, until that is over."""
+
+    def __init__(self, pool):
+        self._connect, self._left = pool.get_connection, None
+
+    def after(self, commands):
+        self._left = commands
+
+    def over(self):
+        self._left = None
+
+    def connect(self, *arguments, **options):
+        if self._left is not None and threading.current_thread() is threading.main_thread():
+            self._left -= 1
+            if self._left < 0:
+                raise redis.exceptions.ConnectionError
+        return self._connect(*arguments, **options)
+
+
+@pytest.fixture
+def lost(app, monkeypatch):
+    pool = app.extensions["magicauth-redis"].connection_pool
+    lost = Lost(pool)
+    monkeypatch.setattr(pool, "get_connection", lost.connect)
+    return lost
 
 
 def ask_for_a_code(client):
@@ -69,6 +99,43 @@ def test_it_is_waited_for_once(app, client, hang_after, get_ready, commands):
     answer = browser.post(path, data=form)
     assert answer.status_code in (303, 503)
     assert len(asked) <= commands + 1, (len(asked), commands)
+
+
+def say_that_it_was_not_me(client):
+    sign_in(other_browser(client))
+    return client, "/auth/not_me", {"token": Letters(client.application).last().token}
+
+
+@pytest.mark.parametrize("commands", range(12))
+@pytest.mark.parametrize("get_ready", [ask_for_a_code, follow_a_link, say_that_it_was_not_me])
+def test_what_a_redis_that_is_lost_in_between_leaves_undone_can_be_done_again(app, client, lost, get_ready, commands):
+    sign_up(client)
+    browser, path, form = get_ready(client)
+    lost.after(commands)
+    answer = browser.post(path, data=form)
+    lost.over()
+    if answer.status_code == 503:
+        wait_for(lambda: browser.post(path, data=form).status_code == 303)
+    if path == "/auth/not_me":
+        assert not is_signed_in(client)
+        assert "code for a new password" in Letters(app).last().subject
+    else:
+        assert browser.get("/home").status_code == 200 or browser.get("/auth/password").status_code == 200
+
+
+def test_an_end_whose_answer_is_lost_is_taken_back(app, client, monkeypatch):
+    sign_up(client)
+    browser, path, form = ask_for_a_code(client)
+    take = challenges._take
+
+    def take_and_fall_silent(*arguments):
+        take(*arguments)
+        raise redis.exceptions.ConnectionError
+
+    monkeypatch.setattr(challenges, "_take", take_and_fall_silent)
+    assert browser.post(path, data=form).status_code == 503
+    monkeypatch.undo()
+    wait_for(lambda: browser.post(path, data=form).location == "/home")
 
 
 @pytest.mark.parametrize("commands", [5, 6, 7])

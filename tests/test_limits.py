@@ -224,6 +224,19 @@ def test_behind_a_trusted_proxy_the_rightmost_hop_counts(make_app):
     assert status(3, "198.51.100.8") == 401
 
 
+def test_a_proxy_that_writes_the_port_too_names_the_same_client(make_app):
+    app = make_app(MAGICAUTH_LIMIT_PASSWORDS_PER_IP="2 per minute", MAGICAUTH_TRUSTED_PROXIES="1")
+
+    def statuses(*hops):
+        form = {"email": "x@example.org", "password": "x"}
+        browser = app.test_client()
+        return [browser.post("/auth", json=form, headers={"X-Forwarded-For": hop}).status_code for hop in hops]
+
+    assert statuses("192.0.2.1:5555", "192.0.2.1:5556", "192.0.2.1") == [401, 401, 429]
+    assert statuses("[2001:db8::1]:443", "[2001:db8::2]:444", "2001:db8::3") == [401, 401, 429]
+    assert statuses("192.0.2.2:5555") == [401]
+
+
 # --- a finished sign-in ----------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 from bs4 import BeautifulSoup
-from instruments import change_user, later, raise_epoch, same_browser, session_id
+from instruments import at_once, change_user, later, raise_epoch, same_browser, session_id
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_up
+
+from magicauth import sessions
 
 
 @pytest.fixture
@@ -135,6 +137,22 @@ def test_wrong_passwords_here_and_at_the_first_step_draw_on_one_budget(browser):
     page = browser.post("/auth/password", data={"password": PASSWORD})
     assert page.status_code == 429 and "Retry-After" in page.headers
     assert not is_signed_in(browser)
+
+
+def test_of_forty_right_passwords_at_once_one_signs_in(browser, mailbox, redis):
+    presses = [same_browser(browser) for _ in range(40)]
+    told = at_once(40, lambda number: prove(presses[number], PASSWORD))
+    assert told.count((200, "/home")) == 1
+    assert {status for status, _ in told} <= {200, 404, 429}
+    assert [is_signed_in(press) for press in presses].count(True) == 1
+    # The one who signed up, and the one of these.
+    assert len(redis.keys("magicauth:session:*")) == 2
+    assert [letter.subject for letter in mailbox.all(EMAIL)].count("New sign-in to magicauth") == 1
+
+
+def test_a_press_that_was_overtaken_leads_where_the_other_does(browser, monkeypatch):
+    monkeypatch.setattr(sessions.Session, "claim", lambda _: False)
+    assert browser.post("/auth/password", data={"password": PASSWORD}).location == "/home"
 
 
 def test_the_session_id_changes_when_the_step_is_done(browser):

@@ -305,7 +305,7 @@ def test_of_twenty_at_once_one_chooses_the_password(client, browser, mailbox):
     prove(browser, mailbox)
     tabs = [same_browser(browser) for _ in range(20)]
     answers = at_once(20, lambda number: choose(tabs[number], f"number {number} of the horses grazes").status_code)
-    assert answers.count(200) == 1 and set(answers) <= {200, 404, 503}
+    assert answers.count(200) == 1 and set(answers) <= {200, 404}
     assert [is_signed_in(tab) for tab in tabs] == [status == 200 for status in answers]
     password = f"number {answers.index(200)} of the horses grazes"
     assert sign_in(other_browser(client), password=password).location == "/home"

@@ -1,10 +1,18 @@
 """Letters of warning: what happened to the account, and a way out that works."""
 
+import sqlite3
+import threading
+from contextlib import closing, nullcontext
 from pathlib import Path
 from shutil import rmtree
 
 import pytest
+from instruments import later
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from magicauth import audit
+from magicauth.models import Action
 
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 ELSEWHERE = {"REMOTE_ADDR": "203.0.113.9"}
@@ -204,3 +212,77 @@ def test_an_account_without_a_password_is_warned_as_well(app):
     assert letter.subject == "New sign-in to magicauth"
     assert app.test_client().post(letter.link).location == "/verify"
     assert not is_signed_in(browser)
+
+
+# --- where Redis is lost once the change is committed -----------------------------------------------------------------
+
+
+def change_the_address(ada, mailbox):
+    ada.post("/account/email", data={"email": "new@example.org"})
+    ada.post("/verify", data={"OTP": mailbox.last("new@example.org").code})
+
+
+def delete_the_account(ada, _mailbox):
+    ada.post("/account/delete", data={"email": EMAIL})
+
+
+CHANGES = {
+    Action.PASSWORD_CHANGED: (change_the_password, "Your magicauth password was changed"),
+    Action.PASSWORD_RESET: (choose_a_forgotten_password, "Your magicauth password was changed"),
+    Action.SESSIONS_ENDED: (end_the_other_sessions, "You were signed out of magicauth"),
+    Action.EMAIL_CHANGED: (change_the_address, "Your address at magicauth was changed"),
+    Action.DELETED: (delete_the_account, "Your magicauth account was deleted"),
+}
+
+
+@pytest.fixture
+def redis_dies_after(app, monkeypatch):
+    """Lets requests lose their Redis from the commit of an action on, until it is called back."""
+    pool, away, receivers = app.extensions["magicauth-redis"].connection_pool, threading.Event(), []
+    get_connection = pool.get_connection
+
+    def connect(*arguments, **options):
+        if away.is_set() and threading.current_thread() is threading.main_thread():
+            raise RedisConnectionError
+        return get_connection(*arguments, **options)
+
+    def begin(action):
+        receivers.append(lambda _, user: away.set())
+        audit.signal(action).connect(receivers[-1])
+        return away
+
+    monkeypatch.setattr(pool, "get_connection", connect)
+    return begin
+
+
+@pytest.mark.parametrize("action", CHANGES)
+def test_the_owner_is_told_even_if_redis_dies_once_the_change_is_made(ada, mailbox, redis_dies_after, action):
+    change, subject = CHANGES[action]
+    away = redis_dies_after(action)
+    change(ada, mailbox)
+    assert away.is_set()
+    away.clear()
+    assert [letter.subject for letter in mailbox.all(EMAIL)].count(subject) == 1
+
+
+@pytest.fixture
+def unwritable(app):
+    """The app's accounts cannot be changed."""
+    with closing(sqlite3.connect(Path(app.instance_path) / "magicauth.sqlite3")) as operator:
+
+        def every(statement):
+            for change in ("UPDATE", "DELETE"):
+                operator.execute(statement.format(change))
+
+        yield lambda: every("CREATE TRIGGER no_{0} BEFORE {0} ON users BEGIN INSERT INTO nowhere VALUES (1); END")
+        every("DROP TRIGGER no_{0}")
+
+
+def test_nobody_is_told_of_what_could_not_be_committed(ada, mailbox, redis, unwritable):
+    unwritable()
+    for action, (change, subject) in CHANGES.items():
+        change(ada, mailbox)
+        # What cannot be called back is given up after a minute.
+        with later(redis, 61) if action == Action.DELETED else nullcontext():
+            assert subject not in [letter.subject for letter in mailbox.all(EMAIL)]
+    assert is_signed_in(ada)

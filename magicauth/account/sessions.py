@@ -32,10 +32,13 @@ def show() -> Response:
 @again(show)
 def end() -> Response:
     row = current_user.row
+    store_id = sessions.find(row.id.hex, read("session"))
+    if store_id is None:
+        raise NotFound(N_("Session not found."))
     # An intruder who is shown out must not take the account along by an address that he typed before. First, so that
     # pressing again helps where Redis went away in between.
     challenges.void_change(row.id.hex)
-    if not sessions.revoke(row.id.hex, read("session")):
+    if not sessions.revoke(row.id.hex, store_id):
         raise NotFound(N_("Session not found."))
     audit.record(Action.SESSION_ENDED, visitor(), row)
     security.warn("sessions_ended", row, visitor())
@@ -48,8 +51,8 @@ def end() -> Response:
 @again(show)
 def end_others() -> Response:
     row = current_user.row
-    security.end_everything(Action.SESSIONS_ENDED, row, visitor(), but=this_session())
-    security.warn("sessions_ended", row, visitor())
+    news = security.news("sessions_ended", row, visitor())
+    security.end_everything(Action.SESSIONS_ENDED, row, visitor(), but=this_session(), news=news)
     guards.continue_session(row)
     notices.notify(N_("All other sessions are ended."))
     return go("/account/sessions", "Sessions ended.")

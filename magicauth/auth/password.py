@@ -4,10 +4,11 @@ from flask import Blueprint, Response, abort, current_app, g, request
 
 from magicauth import guards
 from magicauth.auth import steps
-from magicauth.errors import NotFound
+from magicauth.errors import N_, NotFound
 from magicauth.flows import sign_in
 from magicauth.reader import read, wants_json
 from magicauth.respond import again, go, page
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("password", __name__)
@@ -41,4 +42,10 @@ def ask() -> Response:
 @bp.post("/auth/password")
 @again(ask)
 def prove() -> Response:
-    return steps.go_on(sign_in.prove_password(guards.pending(), read("password"), visitor()), "Password is correct")
+    pending = sign_in.prove_password(guards.pending(), read("password"), visitor())
+    if not this_session().claim():
+        # Another press of the same button was quicker, and has signed this browser in.
+        if wants_json():
+            raise NotFound(N_("Sign-in not found."))
+        return go(pending.next or "/home")
+    return steps.go_on(pending, "Password is correct")

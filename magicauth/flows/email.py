@@ -27,18 +27,20 @@ def start(user: User, typed_email: str, visitor: Visitor) -> Pending:
 
 def resend(user: User, pending: Pending, visitor: Visitor) -> Pending:
     """Sends that letter again. Raises TooMany."""
-    return email_proof.resend(pending, visitor, lambda: _ask(user, pending.email, pending.email, visitor))
+
+    def anew(challenge_id: str) -> Challenge:
+        return _ask(user, pending.email, pending.email, visitor, challenge_id)
+
+    return email_proof.resend(pending, visitor, anew)
 
 
 def confirm(challenge: Challenge, visitor: Visitor, this: Session | None) -> User:
     """Moves the account to the proven address and ends every other session. Raises NotFound or Invalid."""
     user = email_proof.user_of(challenge)
-    old = user.email
-    user.canonical_email, user.email = parse_email(challenge.email)
-    _end_everything(Action.EMAIL_CHANGED, user, visitor, this)
-    undo = challenges.issue("undo_email", old, user_id=user.id.hex, language=user.language or "")
-    challenges.remember_warning(undo)
-    mail.about_challenge("email_changed", undo, visitor, new_email=masked(user.email))
+    new_canonical, new = parse_email(challenge.email)
+    undo = _way_back(user, new, visitor)
+    user.canonical_email, user.email = new_canonical, new
+    _end_everything(Action.EMAIL_CHANGED, user, visitor, this, undo)
     return user
 
 
@@ -54,7 +56,7 @@ def undo(token: str, visitor: Visitor) -> None:
     if user is None:
         raise Denied(reason="account gone")
     user.canonical_email, user.email = parse_email(challenge.email)
-    _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor, None)
+    _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor, None, None)
     # What went out since went to the thief: a second change gave his address a way back of its own.
     challenges.void_warnings(challenge.user_id, since=challenge.sent)
     # Not before the account has moved: a database that is away burns no link.
@@ -67,16 +69,26 @@ def masked(email: str) -> str:
     return f"{local[0]}{'•' * 4}@{domain}"
 
 
-def _ask(user: User, email: str, to: str, visitor: Visitor) -> Challenge:
+def _ask(user: User, email: str, to: str, visitor: Visitor, challenge_id: str = "") -> Challenge:
     taken = User.by_email(email) is not None
-    challenge = email_proof.ask("change_email", email, to, None if taken else user, visitor)
+    challenge = email_proof.ask("change_email", email, to, None if taken else user, visitor, challenge_id=challenge_id)
     challenges.remember_change(challenge, user.id.hex)
     return challenge
 
 
-def _end_everything(action: Action, user: User, visitor: Visitor, this: Session | None) -> None:
+def _way_back(user: User, new_email: str, visitor: Visitor) -> Challenge:
+    # Queued before the account moves, as all news: docs/mechanisms.md.
+    undo = challenges.issue(
+        "undo_email", user.email, user_id=user.id.hex, epoch=user.session_epoch + 1, language=user.language or ""
+    )
+    challenges.remember_warning(undo)
+    mail.about_challenge("email_changed", undo, visitor, new_email=masked(new_email))
+    return undo
+
+
+def _end_everything(action: Action, user: User, visitor: Visitor, this: Session | None, news: Challenge | None) -> None:
     try:
-        security.end_everything(action, user, visitor, but=this)
+        security.end_everything(action, user, visitor, but=this, news=news)
     except IntegrityError:
         db.session.rollback()
         raise Invalid(N_("Email already in use.")) from None

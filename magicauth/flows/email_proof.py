@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from magicauth import audit, challenges, limits, mail, metrics
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge, Purpose
-from magicauth.engines import REDIS_IS_AWAY, hangs
+from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, Refused, TooMany
 from magicauth.flows import security
 from magicauth.models import Action, User
@@ -23,6 +23,9 @@ from magicauth.visitor import Visitor
 # Purposes whose letters are answered at /verify and /auth/link.
 PURPOSES: tuple[Purpose, ...] = ("sign_in", "reset", "change_email")
 _NOBODY = "0" * 32
+# Seconds for which a Redis that went away is asked again to take an end back, and between two tries.
+_REOPENED_WITHIN = 30
+_BETWEEN_TRIES = 0.5
 # What people put between the digits, or letters do: spaces and dashes of all kinds.
 _FORGIVEN = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2212-]+")
 
@@ -41,6 +44,7 @@ def ask(
     visitor: Visitor,
     next_page: str = "",
     *,
+    challenge_id: str = "",
     counted: bool = True,
 ) -> Challenge:
     """Opens a challenge for the address `to` and queues its letter; for a stranger just the same. Raises TooMany.
@@ -53,6 +57,7 @@ def ask(
     challenge = challenges.issue(
         purpose,
         to,
+        challenge_id,
         user_id=user.id.hex if user else "",
         epoch=user.session_epoch if user else 0,
         ip=visitor.ip if counted else "",
@@ -65,12 +70,12 @@ def ask(
     return challenge
 
 
-def resend(pending: Pending, visitor: Visitor, renew: Callable[[], Challenge]) -> Pending:
+def resend(pending: Pending, visitor: Visitor, renew: Callable[[str], Challenge]) -> Pending:
     """Sends the letter of what is under way again: the same code and link, so that no letter already on its way dies;
-    or a new one, by `renew`, if its guesses or its time are over. Raises TooMany."""
+    or a new one, which `renew` opens under an id, if its guesses or its time are over. Raises TooMany."""
     challenge = challenges.get(pending.challenge_id)
     if challenge is None or challenge.attempts_left == 0:
-        return pending.asked_again(renew())
+        return _renewed(pending, renew)
     wait = seconds_to_wait(challenge)
     if wait > 0:
         raise LetterOnItsWay(wait)
@@ -82,9 +87,21 @@ def resend(pending: Pending, visitor: Visitor, renew: Callable[[], Challenge]) -
         limits.give_back("mails", asker)
         if wait_after_all:
             raise LetterOnItsWay(wait_after_all)
-        return pending.asked_again(renew())
+        return _renewed(pending, renew)
     mail.about_challenge(challenge.purpose, again, visitor)
     return pending.asked_again(again)
+
+
+def _renewed(pending: Pending, renew: Callable[[str], Challenge]) -> Pending:
+    new_id, is_first = challenges.succeed(pending.challenge_id)
+    if not is_first:
+        return pending.asked_again(Challenge(new_id, pending.purpose, pending.email))
+    try:
+        return pending.asked_again(renew(new_id))
+    except Exception:
+        with suppress(*REDIS_IS_AWAY):
+            challenges.unsucceed(pending.challenge_id)
+        raise
 
 
 def seconds_to_wait(challenge: Challenge) -> float:
@@ -112,10 +129,16 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
         limits.give_back("codes", asker)
         raise _none_open("guesses spent or answered meanwhile")
     if not right:
-        _tell_of_wrong_code(pending, challenge, visitor, left)
+        try:
+            _tell_of_wrong_code(pending, challenge, visitor, left)
+        except SQLAlchemyError:
+            # Nobody is told that it was wrong, and a right one would not have got in.
+            challenges.take_back_attempt(challenge)
+            limits.give_back("codes", asker)
+            raise
         raise Incorrect(N_("Incorrect OTP"), reason="wrong code", attempts_left=left)
     limits.give_back("codes", asker)
-    taken = challenges.take(challenge)
+    taken = _take(challenge)
     if taken is None:
         raise _none_open("answered meanwhile")
     return replace(taken, attempts=taken.attempts - 1)
@@ -135,7 +158,7 @@ def by_link(token: str, here: str, typed_email: str) -> Challenge:
             reason="another address typed at the link",
             errors={"email": [N_("This is not the address the letter went to.")]},
         )
-    taken = challenges.take(challenge)
+    taken = _take(challenge)
     if taken is None:
         raise Denied(reason="answered meanwhile")
     return replace(taken, opens=taken.opens - elsewhere)
@@ -143,18 +166,21 @@ def by_link(token: str, here: str, typed_email: str) -> Challenge:
 
 @contextmanager
 def reopened_on_failure(ended: Challenge) -> Iterator[None]:
-    """Does what an ended challenge leads to, inside the block: a database that takes no writes, or dies before it has
-    committed, or a Redis that stumbles, burns no code and no link."""
+    """Ends a challenge and does what that leads to, inside the block: a database that takes no writes, or dies before
+    it has committed, or a Redis that stumbles, burns no code and no link."""
     try:
         yield
     except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
-        if hangs(error):
-            # Whoever has waited for Redis once does not wait again.
-            app = current_app._get_current_object()  # type: ignore[attr-defined]
-            threading.Thread(target=_reopen_later, args=(app, ended), daemon=True).start()
-        else:
-            _reopen(ended)
+        # Whoever has waited for Redis once does not wait again.
+        if not isinstance(error, SQLAlchemyError) or not _reopen(ended):
+            reopen_later(ended)
         raise
+
+
+def reopen_later(ended: Challenge) -> None:
+    """Takes the end of a challenge by which nobody got in back, when Redis answers again."""
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    threading.Thread(target=_reopen_when_redis_is_back, args=(app, ended), daemon=True).start()
 
 
 @contextmanager
@@ -195,7 +221,8 @@ def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor
     audit.record(
         Action.SIGN_IN_REFUSED,
         visitor,
-        user_id=challenge.user_id,
+        # A user who moves to another address sees his own activity: it must not tell whether that has an account.
+        user_id="" if challenge.purpose == "change_email" else challenge.user_id,
         canonical_email=pending.email,
         result=N_("wrong code"),
     )
@@ -214,14 +241,24 @@ def give_letters_back(challenge: Challenge) -> None:
         limits.give_back("mails", asked, challenge.sends)
 
 
-def _reopen(ended: Challenge) -> None:
+def _take(challenge: Challenge) -> Challenge | None:
+    # What is not answered may have been done all the same.
+    with reopened_on_failure(challenge):
+        return challenges.take(challenge)
+
+
+def _reopen(ended: Challenge) -> bool:
     with suppress(*REDIS_IS_AWAY):
         challenges.reopen(ended)
+        return True
+    return False
 
 
-def _reopen_later(app: Flask, ended: Challenge) -> None:
+def _reopen_when_redis_is_back(app: Flask, ended: Challenge) -> None:
+    give_up = time.monotonic() + _REOPENED_WITHIN
     with app.app_context():
-        _reopen(ended)
+        while not _reopen(ended) and time.monotonic() < give_up:
+            time.sleep(_BETWEEN_TRIES)
 
 
 def _settle(challenge: Challenge) -> None:

@@ -12,8 +12,8 @@ from magicauth.visitor import Visitor
 def send_code(user: User, under_way: Pending | None, visitor: Visitor) -> Pending:
     """Mails a code that is good for this alone, or the one under way again. Raises TooMany."""
 
-    def ask() -> Challenge:
-        return email_proof.ask("fresh", user.canonical_email, user.email, user, visitor)
+    def ask(challenge_id: str = "") -> Challenge:
+        return email_proof.ask("fresh", user.canonical_email, user.email, user, visitor, challenge_id=challenge_id)
 
     if under_way is not None and under_way.purpose == "fresh":
         return email_proof.resend(under_way, visitor, ask)

@@ -16,22 +16,21 @@ def look_at(token: str) -> Challenge:
     return email_proof.look_at_link(token, ["not_me"])
 
 
-def secure(token: str, visitor: Visitor) -> tuple[str, Pending | None]:
-    """Ends every session of the account and begins a reset: (the account's id, the reset). Raises Invalid or Denied.
+def secure(challenge: Challenge, visitor: Visitor) -> Pending | None:
+    """Ends every session of the account and begins a reset, if it has a password. Raises Denied.
 
     Good whatever has happened to the account since the letter, but for its address: a letter for a new password must
     not go to whoever has moved the account to himself (that has its own way back).
     """
-    challenge = look_at(token)
     user = User.by_id(challenge.user_id)
     if user is None:
         raise Denied(reason="account gone")
-    # Taken first: a second press at the same moment would make the first one's letter void.
-    if not challenges.redeem(challenge):
-        raise Denied(reason="answered meanwhile")
     with email_proof.reopened_on_failure(challenge):
+        # Taken first: a second press at the same moment would make the first one's letter void.
+        if not challenges.redeem(challenge):
+            raise Denied(reason="answered meanwhile")
         security.end_everything(Action.NOT_ME, user, visitor)
         if user.email != challenge.email or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
-            return challenge.user_id, None
+            return None
         # The thief may have spent the address's budget of letters, and this link works once.
-        return challenge.user_id, password.start_reset(user.email, visitor, counted=False)
+        return password.start_reset(user.email, visitor, counted=False)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from flask import current_app
+from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth import passwords
 from magicauth.addresses import parse_email
@@ -31,8 +32,11 @@ def reset(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
     if pending is None:
         raise NotFound
     _set(user, password, "password")
-    security.end_everything(Action.PASSWORD_RESET, user, visitor)
-    security.warn("password_changed", user, visitor)
+    news = security.news("password_changed", user, visitor)
+    try:
+        security.end_everything(Action.PASSWORD_RESET, user, visitor, news=news)
+    except StaleDataError:
+        raise NotFound(reason="the account was changed meanwhile") from None
     # The proof of the address led to this change, and outlives it.
     kept = replace(pending, purpose="sign_in", epoch=user.session_epoch)
     return kept.showing("password", user.id.hex, user.session_epoch)
@@ -53,8 +57,8 @@ def change(user: User, old_password: str, password: str, visitor: Visitor, this:
     if user.password_hash:
         password_proof.check(user.canonical_email, user, old_password, visitor, "old_password")
     _set(user, password, "password")
-    security.end_everything(Action.PASSWORD_CHANGED, user, visitor, but=this)
-    security.warn("password_changed", user, visitor)
+    news = security.news("password_changed", user, visitor)
+    security.end_everything(Action.PASSWORD_CHANGED, user, visitor, but=this, news=news)
 
 
 def _set(user: User, password: str, field: str) -> None:

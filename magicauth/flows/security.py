@@ -1,25 +1,47 @@
 """What ends sessions and open questions: every flow that must, does it here, in one order."""
 
+from contextlib import suppress
+
 from magicauth import audit, challenges, mail, sessions
+from magicauth.challenges import Challenge
+from magicauth.engines import REDIS_IS_AWAY
 from magicauth.models import Action, User
 from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
-def end_everything(action: Action, user: User, visitor: Visitor, *, but: Session | None = None) -> None:
-    """Commits what was changed of `user`, and ends all sessions (but one) and open challenges with it.
+def end_everything(
+    action: Action, user: User, visitor: Visitor, *, but: Session | None = None, news: Challenge | None = None
+) -> None:
+    """Commits what was changed of `user`, and ends all sessions (but one) and open challenges with it. `news` is the
+    letter that tells of it, which is void where it comes to nothing.
 
     The epoch is raised in the same transaction: what Redis fails to forget, now or in a failover, is void all the same.
     """
     user.session_epoch += 1
-    audit.record(action, visitor, user)
+    try:
+        audit.record(action, visitor, user)
+    except Exception:
+        if news is not None:
+            with suppress(*REDIS_IS_AWAY):
+                challenges.redeem(news)
+        raise
     sessions.revoke_all(user.id.hex, but)
+
+
+def news(letter: str, user: User, visitor: Visitor) -> Challenge:
+    """Queues the letter of a change that `end_everything` is about to commit: a Redis that dies afterwards loses nobody
+    his warning. It goes out when the change stands."""
+    return _warn(letter, user, visitor, user.session_epoch + 1)
 
 
 def warn(letter: str, user: User, visitor: Visitor) -> None:
     """Mails the owner what happened, with a link that says: this was not me."""
-    challenge = challenges.issue(
-        "not_me", user.email, user_id=user.id.hex, epoch=user.session_epoch, language=user.language or ""
-    )
+    _warn(letter, user, visitor, user.session_epoch)
+
+
+def _warn(letter: str, user: User, visitor: Visitor, epoch: int) -> Challenge:
+    challenge = challenges.issue("not_me", user.email, user_id=user.id.hex, epoch=epoch, language=user.language or "")
     challenges.remember_warning(challenge)
     mail.about_challenge(letter, challenge, visitor)
+    return challenge

@@ -37,10 +37,12 @@ def start(
 def resend(pending: Pending, visitor: Visitor) -> Pending:
     """Sends the letter of a sign-in, or of a reset, again. Raises TooMany."""
 
-    def anew() -> Challenge:
+    def anew(challenge_id: str) -> Challenge:
         user = account(pending.email)
         to = user.email if user else pending.email
-        return email_proof.ask(pending.purpose, pending.email, to, user, visitor, pending.next)
+        return email_proof.ask(
+            pending.purpose, pending.email, to, user, visitor, pending.next, challenge_id=challenge_id
+        )
 
     return email_proof.resend(pending, visitor, anew)
 

@@ -224,6 +224,8 @@ def test_a_taken_address_is_answered_like_a_free_one(app, ada, eve, mailbox, red
             story.append(browser.post("/verify", data={"OTP": "x"}, headers=headers))
         with later(redis, 61):
             story.append(browser.post("/verify/resend", headers=headers))
+        happened = browser.get("/account/activity", headers=JSON).get_json()["events"]
+        assert "wrong code" not in [event["result"] for event in happened]
         answers.append([seen(answer, typed) for answer in story])
     taken, free = answers
     assert taken == free

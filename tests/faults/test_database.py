@@ -241,8 +241,10 @@ def test_a_database_that_takes_no_writes_burns_no_link_and_no_code(our, postgres
             letter = our.mail_server.letter(email, 2)
             for _ in range(6):
                 check_away(asking.post("/verify", data={"OTP": letter.code}))
+                check_away(asking.post("/verify", data={"OTP": "x"}))
                 check_away(new.post("/users/signup", data=unfinished))
         assert name_at_home(ada) == "Ada Lovelace"
+        assert asking.post("/verify", json={"OTP": "x"}).json()["attempts_left"] == 4
         assert asking.post("/verify", data={"OTP": letter.code}).headers["Location"] == "/home"
         assert new.post("/users/signup", data=unfinished).headers["Location"] == "/home"
         assert accounts(postgres, invited) == accounts(postgres, email) == 1
