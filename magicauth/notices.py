@@ -15,6 +15,8 @@ _FAREWELLS = {
     "moved": N_("The address is changed. Sign in with the new one."),
     "moved_back": N_("Your old address is back, and your account is signed out everywhere."),
     "deleted": N_("Your account is deleted."),
+    "ended": N_("Your session has ended. Sign in, and you go on where you were."),
+    "ended_unsaved": N_("Your session has ended, and what you sent was not saved. Sign in, and send it again."),
 }
 _FAREWELL_LIFE = 60
 

@@ -145,6 +145,7 @@ class Outbox:
         with self._lock:
             if self._worker is not None:
                 self.broker.stop_waiting()
+                wait_for_threads(self._worker)
                 self._worker.stop(timeout=int(timeout * 1000))
                 self._worker = None
 
@@ -184,6 +185,12 @@ class Outbox:
                 if challenge is not None:
                     challenges.handed_over(challenge, job.send)
             _note(job, "sent" if message is not None else "dropped")
+
+
+def wait_for_threads(worker: dramatiq.Worker) -> None:
+    """Waits until the threads of a worker run: dramatiq's forget that they were stopped before."""
+    while not all(thread.running for thread in (*worker.workers, *worker.consumers.values())):
+        time.sleep(0.001)
 
 
 def start_with_first_request(app: Flask) -> Callable[..., Any]:

@@ -13,11 +13,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
+from magicauth import notices
 from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import N_, Denied, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
 from magicauth.extensions import db
 from magicauth.next_page import here
 from magicauth.reader import wants_json
+from magicauth.sessions import this_session
 
 View = Callable[..., Any]
 
@@ -116,19 +118,29 @@ def refused(refusal: Refused) -> Response:
     if wants_json():
         response = _json(refusal.status, refusal.message, _fields(refusal))
     elif isinstance(refusal, SignInRequired):
+        _tell_of_ended_session()
         response = redirect(_sign_in_path(), 303)  # type: ignore[assignment]
     elif isinstance(refusal, FreshSignInRequired):
         response = redirect("/auth/fresh", 303)  # type: ignore[assignment]
     else:
         try:
-            response = current_app.make_response(render_template("refused.html", refusal=refusal))
+            response = _page_of(refusal)
         except AWAY as error:
             if not isinstance(refusal, Unavailable):
                 return _away(error)
             # Who reads the page was asked for it alone, and cannot be: what says so is for a stranger.
-            response = current_app.make_response(render_template("refused.html", refusal=refusal))
+            response = _page_of(refusal)
         response.status_code = refusal.status
     return _with_retry_after(response, refusal)
+
+
+def _tell_of_ended_session() -> None:
+    if this_session().has_ended and request.path != "/logout":
+        notices.bid_farewell("ended" if request.method == "GET" else "ended_unsaved")
+
+
+def _page_of(refusal: Refused) -> Response:
+    return current_app.make_response(render_template("refused.html", refusal=refusal, retry=here() or "/"))
 
 
 def _shown_again(show: View, refusal: Refused) -> Response:

@@ -80,6 +80,11 @@ class Session(SessionMixin):
         return self._cookie is not None or self._data is not None
 
     @property
+    def has_ended(self) -> bool:
+        """Whether a cookie came to which there is no session any more."""
+        return self._cookie is not None and not self.data
+
+    @property
     def permanent(self) -> bool:
         """Whether the cookie outlives the browser's window: `keep me signed in`."""
         return bool(self.get("remember"))
@@ -256,7 +261,7 @@ class Listed:
 
 
 def listed(user_id: str, epoch: int, current: Session | None = None) -> list[Listed]:
-    """The live sessions of a user, the latest used first."""
+    """The live sessions of a user: the current one, then the latest used first."""
     here = digest(current.sid) if current is not None and current.sid else ""
     found = []
     for store_id, data in _stored(user_id):
@@ -271,7 +276,7 @@ def listed(user_id: str, epoch: int, current: Session | None = None) -> list[Lis
                     current=store_id == here,
                 )
             )
-    return sorted(found, key=lambda session: session.seen, reverse=True)
+    return sorted(found, key=lambda session: (session.current, session.seen), reverse=True)
 
 
 def find(user_id: str, handle: str) -> str | None:

@@ -5,13 +5,14 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from babel import Locale
 from babel.dates import format_date, format_time, get_datetime_format
 from flask import Blueprint, Flask, Response, current_app, g, request
 from flask_babel import Babel, format_timedelta, get_locale
 
-from magicauth import audit, guards
+from magicauth import audit, cookies, guards
 from magicauth.colours import colours
 from magicauth.errors import N_
 from magicauth.guards import chosen_language, current_user
@@ -67,6 +68,7 @@ def init_app(app: Flask) -> None:
         _=translate,
         gettext=translate,
         ngettext=translate_plural,
+        query=_query,
     )
     app.jinja_env.filters.update(datetime=_shown, clock=_clock, ago=_ago, browser=_browser)
     app.context_processor(_context)
@@ -89,14 +91,7 @@ def pick() -> Response:
     language = read("language")
     if language in CODES:
         _choose_for_account(language)
-        response.set_cookie(
-            LANGUAGE_COOKIE,
-            language,
-            max_age=_LANGUAGE_LIFE,
-            httponly=True,
-            secure=current_app.config["SESSION_COOKIE_SECURE"],
-            samesite="Lax",
-        )
+        cookies.give(response, LANGUAGE_COOKIE, language, _LANGUAGE_LIFE)
     return response
 
 
@@ -135,6 +130,12 @@ def _context() -> dict[str, Any]:
 def _asset(name: str) -> str:
     content = (Path(__file__).parent / "static" / name).read_bytes()
     return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def _query(**values: str | None) -> str:
+    """`?name=value…` of those that have one, or nothing."""
+    given = {name: value for name, value in values.items() if value}
+    return f"?{urlencode(given)}" if given else ""
 
 
 def _shown(moment: datetime) -> str:

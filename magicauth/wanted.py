@@ -20,6 +20,11 @@ def page() -> str:
     return wanted["path"] if wanted else "/account"
 
 
+def holds_form() -> bool:
+    """Whether a form was put aside, which is to be sent once more."""
+    return bool(session.get("wanted", {}).get("typed"))
+
+
 def typed_before() -> dict[str, str]:
     """What was typed on this page before a fresh sign-in was asked for, once."""
     wanted = session.get("wanted") if this_session().has_cookie and request.method == "GET" else None

@@ -21,6 +21,7 @@ from pages import Browser, Letters
 from magicauth import create_app, embedded, passwords
 from magicauth.broker import QUEUE
 from magicauth.extensions import db
+from magicauth.outbox import wait_for_threads
 
 # So often a worker looks whether it is to stop.
 WORKER_POLL_MS = 10
@@ -155,6 +156,7 @@ def send_letters() -> Iterator[Callable[[Flask], Flask]]:
     yield send
     for worker in workers:
         worker.broker.stop_waiting()
+        wait_for_threads(worker)
         worker.stop()
         # What the worker added: the next test's would be one more.
         del worker.broker.middleware[-1]

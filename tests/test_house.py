@@ -14,6 +14,7 @@ from magicauth.models import Action
 
 ROUTES = """
 GET  /                            open
+GET  /.well-known/change-password open
 GET  /accent.css                  open
 GET  /account                     login_required
 POST /account                     login_required

@@ -19,7 +19,7 @@ def messages(client):
 
 
 def test_an_empty_mailbox_is_a_page_and_a_list(client):
-    assert "No letters yet" in client.get("/dev/mailbox").text
+    assert "No emails yet" in client.get("/dev/mailbox").text
     answer = client.get("/dev/mailbox", headers=JSON).get_json()
     assert answer == {"status": "SUCCESS", "message": answer["message"], "messages": []}
 

@@ -21,6 +21,12 @@ def passwords_in_use() -> None:
         abort(404)
 
 
+@bp.get("/.well-known/change-password")
+def lead_here() -> Response:
+    """Password managers look there (W3C, A Well-Known URL for Changing Passwords)."""
+    return go("/account/password")
+
+
 @bp.get("/account/password")
 @fresh_sign_in_required
 def ask() -> Response:

@@ -2,7 +2,8 @@
 
 from flask import Blueprint, Response, current_app
 
-from magicauth import guards, wanted
+from magicauth import challenges, guards, notices, wanted
+from magicauth.errors import N_
 from magicauth.flows import fresh
 from magicauth.guards import current_user, login_required
 from magicauth.reader import read
@@ -16,11 +17,12 @@ bp = Blueprint("fresh", __name__)
 @login_required
 def ask() -> Response:
     pending = guards.pending()
+    challenge = challenges.get(pending.challenge_id) if pending and pending.purpose == "fresh" else None
     return page(
         "auth/fresh.html",
         email=current_user.email,
         has_password=current_user.row.has_password,
-        code_sent=pending is not None and pending.purpose == "fresh",
+        code_sent=challenge is not None and challenge.attempts_left > 0,
         digits=current_app.config["MAGICAUTH_CODE_DIGITS"],
     )
 
@@ -36,6 +38,8 @@ def confirm() -> Response:
     else:
         fresh.by_password(current_user.row, read("password"), visitor())
     guards.freshen("email" if typed else "password")
+    if wanted.holds_form():
+        notices.notify(N_("Thank you. Press the button once more to finish."))
     return go(wanted.page(), "It is you.")
 
 

@@ -36,7 +36,8 @@ def only_when_it_is_missing() -> Response | None:
 
 @bp.get("/auth/password")
 def ask() -> Response:
-    return page("auth/password.html", email=g.email)
+    pending = guards.pending()
+    return page("auth/password.html", email=g.email, next=pending.next if pending else "")
 
 
 @bp.post("/auth/password")

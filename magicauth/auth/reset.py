@@ -6,7 +6,8 @@ from magicauth import guards, notices
 from magicauth.auth import steps
 from magicauth.errors import N_
 from magicauth.flows import password
-from magicauth.reader import read, read_query_leniently
+from magicauth.next_page import own_path
+from magicauth.reader import read, read_query_leniently, typed
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
 
@@ -22,13 +23,14 @@ def passwords_in_use() -> None:
 
 @bp.get("/auth/reset")
 def ask() -> Response:
-    return page("auth/reset.html", email=read_query_leniently("email"))
+    next_page = own_path(typed().get("next") or read_query_leniently("next"))
+    return page("auth/reset.html", email=read_query_leniently("email"), next=next_page)
 
 
 @bp.post("/auth/reset")
 @again(ask)
 def start() -> Response:
-    guards.keep_pending(password.start_reset(read("email"), visitor()))
+    guards.keep_pending(password.start_reset(read("email"), visitor(), own_path(read("next"))))
     return go("/verify", "Letter sent to your email!")
 
 

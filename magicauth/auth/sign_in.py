@@ -23,7 +23,12 @@ def ask() -> Response:
     next_page = own_path(typed().get("next") or read_query_leniently("next"))
     if current_user and "refusal" not in g:
         return go(next_page or "/home")
-    return page("auth/sign_in.html", next=next_page, email=read_query_leniently("email"))
+    return page(
+        "auth/sign_in.html",
+        next=next_page,
+        email=read_query_leniently("email"),
+        remember=typed().get("remember") or read_query_leniently("remember"),
+    )
 
 
 @bp.post("/auth")

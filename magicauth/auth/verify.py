@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, g
 
@@ -22,12 +22,8 @@ from magicauth.visitor import visitor
 
 # A letter that the mail server has not taken after this many seconds is said to be delayed.
 DELAYED_AFTER = 15
-# Where "wrong address?" leads, with what was typed.
-_CHANGE_ADDRESS = {
-    "sign_in": "/auth?email={}",
-    "reset": "/auth/reset?email={}",
-    "change_email": "/account/email",
-}
+# Where "wrong address?" leads.
+_CHANGE_ADDRESS = {"sign_in": "/auth", "reset": "/auth/reset", "change_email": "/account/email"}
 
 bp = Blueprint("verify", __name__)
 
@@ -51,7 +47,14 @@ def ask() -> Response:
 @bp.post("/verify")
 @again(ask)
 def verify() -> Response:
-    challenge = email_proof.by_code(_pending(), read("OTP"), visitor())
+    pending = _pending()
+    try:
+        challenge = email_proof.by_code(pending, read("OTP"), visitor())
+    except NotFound:
+        if pending is None or wants_json() or not _is_proven(pending):
+            raise
+        # Answered in another tab.
+        return go("/auth/password")
     return steps.answered(challenge, "OTP is correct")
 
 
@@ -105,8 +108,16 @@ def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
         "letter": _letter_state(challenge),
         "webmail": webmail(pending.email),
         "next": pending.next,
-        "change_url": _CHANGE_ADDRESS[pending.purpose].format(quote(pending.email)),
+        "change_url": _change_url(pending),
     }
+
+
+def _change_url(pending: Pending) -> str:
+    """With what was typed and picked there; a link could put anybody's address into the form of a change."""
+    if pending.purpose == "change_email":
+        return _CHANGE_ADDRESS["change_email"]
+    known = {"email": pending.email, "next": pending.next, "remember": "on" if pending.remember else ""}
+    return f"{_CHANGE_ADDRESS[pending.purpose]}?{urlencode({name: value for name, value in known.items() if value})}"
 
 
 def _letter_state(challenge: Challenge | None) -> str:

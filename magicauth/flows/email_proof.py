@@ -33,7 +33,7 @@ _FORGIVEN = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2
 class LetterOnItsWay(TooMany):
     """429: a letter of this challenge was asked for a moment ago, maybe by another press of the same button."""
 
-    message = N_("A letter is on its way. Wait a moment before you ask for another.")
+    message = N_("An email is on its way. Wait a moment before you ask for another.")
 
 
 def ask(
@@ -156,7 +156,7 @@ def by_link(token: str, here: str, typed_email: str) -> Challenge:
     if elsewhere and not (typed_email and challenges.attempt_address(challenge, canonical_or_nothing(typed_email))):
         raise Denied(
             reason="another address typed at the link",
-            errors={"email": [N_("This is not the address the letter went to.")]},
+            errors={"email": [N_("This is not the address the email went to.")]},
         )
     taken = _take(challenge)
     if taken is None:

@@ -15,12 +15,14 @@ from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
-def start_reset(typed_email: str, visitor: Visitor, *, counted: bool = True) -> Pending:
+def start_reset(typed_email: str, visitor: Visitor, next_page: str = "", *, counted: bool = True) -> Pending:
     """Mails a code and a link; the same for every address. Raises Invalid, or TooMany where letters are `counted`."""
     email, typed = parse_email(typed_email)
     user = sign_in.account(email)
-    challenge = email_proof.ask("reset", email, user.email if user else typed, user, visitor, counted=counted)
-    return Pending.asking(challenge, email)
+    challenge = email_proof.ask(
+        "reset", email, user.email if user else typed, user, visitor, next_page, counted=counted
+    )
+    return Pending.asking(challenge, email, next=next_page)
 
 
 def reset(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
@@ -36,7 +38,7 @@ def reset(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
     try:
         security.end_everything(Action.PASSWORD_RESET, user, visitor, news=news)
     except StaleDataError:
-        raise NotFound(reason="the account was changed meanwhile") from None
+        raise NotFound(N_("Sign-in not found."), reason="the account was changed meanwhile") from None
     # The proof of the address led to this change, and outlives it.
     kept = replace(pending, purpose="sign_in", epoch=user.session_epoch)
     return kept.showing("password", user.id.hex, user.session_epoch)
@@ -45,7 +47,7 @@ def reset(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
 def whose_reset(pending: Pending | None) -> User:
     """Whose new password may be chosen. Raises NotFound before the address is proven."""
     if pending is None or pending.purpose != "reset" or "email" not in pending.proofs:
-        raise NotFound(reason="no reset was proven")
+        raise NotFound(N_("Sign-in not found."), reason="no reset was proven")
     return sign_in.next_step(pending)[0]
 
 

@@ -91,7 +91,7 @@ def clean_profile(name: str, phone: str) -> tuple[str, str, dict[str, list[str]]
     elif not _printable(name):
         errors["name"] = [N_("The name holds a character that cannot be used.")]
     if phone and (len(phone) > PHONE_LENGTH or not _PHONE.fullmatch(phone)):
-        errors["phone"] = [N_("Phone is invalid.")]
+        errors["phone"] = [N_("Use digits, spaces and a leading +, such as +49 30 1234567.")]
     return name, phone, errors
 
 

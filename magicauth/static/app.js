@@ -38,13 +38,18 @@
     });
   }, { once: true }));
 
-  // One press, one request; after some seconds, or when the page comes back, another press counts again.
-  const unlock = (form) => delete form.dataset.sent;
+  // One press, one request: a second one would undo a step whose answer is on its way. It counts again when the page
+  // comes back, or when nothing came for long.
+  const unlock = (form) => {
+    delete form.dataset.sent;
+    form.removeAttribute("aria-busy");
+  };
   addEventListener("submit", (event) => {
     const form = event.target;
     if (form.dataset.sent) return event.preventDefault();
     form.dataset.sent = "yes";
-    setTimeout(unlock, 5000, form);
+    form.setAttribute("aria-busy", "true");
+    setTimeout(unlock, 60000, form);
     form.querySelectorAll("[data-peek]").forEach((button) => peek(button, false));
   });
   addEventListener("pageshow", () => all("form[data-sent]", unlock));
@@ -73,11 +78,13 @@
     const input = document.getElementById(button.getAttribute("aria-controls"));
     input.type = show ? "text" : "password";
     button.textContent = show ? button.dataset.hide : button.dataset.show;
-    button.setAttribute("aria-pressed", show);
+    button.ariaLabel = show ? button.dataset.hideLabel : button.dataset.showLabel;
+    button.dataset.peek = show ? "shown" : "";
   };
   all("[data-peek]", (button) => {
     button.hidden = false;
-    button.addEventListener("click", () => peek(button, button.getAttribute("aria-pressed") !== "true"));
+    button.dataset.showLabel = button.ariaLabel;
+    button.addEventListener("click", () => peek(button, !button.dataset.peek));
   });
   all("input[type='password']", (input) => {
     const hint = input.closest(".field")?.querySelector("[data-caps]");
@@ -129,18 +136,19 @@
       const minutes = Math.floor(left / 60) % 60;
       clock.textContent = (hours ? hours + ":" + two(minutes) : minutes) + ":" + two(left % 60);
       if (button) button.disabled = left > 0;
-      if (left) return setTimeout(tick, 500);
-      box.querySelectorAll("[data-before]").forEach((words) => { words.hidden = true; });
-      box.querySelectorAll("[data-after]").forEach((words) => { words.hidden = false; });
+      box.querySelectorAll("[data-before]").forEach((words) => { words.hidden = !left; });
+      box.querySelectorAll("[data-after]").forEach((words) => { words.hidden = left > 0; });
+      if (left) setTimeout(tick, 500);
     };
     tick();
   });
 
   // Times in the reader's own zone.
-  all("time[data-local]", (time) => {
+  const localise = (part) => part.querySelectorAll("time[data-local]").forEach((time) => {
     const options = { dateStyle: time.dataset.local === "date" ? "medium" : undefined, timeStyle: "short" };
     try { time.textContent = new Date(time.dateTime).toLocaleString(root.lang, options); } catch { /* the server's words stay */ }
   });
+  localise(document);
 
   // Where a sign-up letter went is known to this tab alone.
   all("[data-keep-email]", (form) => form.addEventListener("submit", () => sessionStorage.setItem("email", form.elements.email.value)));
@@ -155,19 +163,32 @@
   // The address that was typed goes along.
   all("a[data-with-email]", (link) => link.addEventListener("click", () => {
     const email = one("#email").value;
-    if (email) link.search = new URLSearchParams({ email });
+    const query = new URLSearchParams(link.search);
+    if (email) query.set("email", email);
+    link.search = query;
   }));
 
   // What a signed-in page showed is not shown again by Back after signing out.
   addEventListener("pageshow", (event) => { if (event.persisted && one("[data-signed-in]")) location.reload(); });
 
-  // A page that waits for the mail goes on when this browser has signed in elsewhere.
+  // Tabs of one browser sign in and out together: a page that waits for the mail goes on, and what a signed-in page
+  // shows does not stay.
   const channel = "BroadcastChannel" in window ? new BroadcastChannel("magicauth") : null;
-  if (one("[data-signed-in]")) channel?.postMessage("signed in");
+  const signedIn = one("[data-signed-in]");
+  if (signedIn) {
+    channel?.postMessage("signed in");
+    addEventListener("submit", (event) => {
+      if (event.target.getAttribute("action") === "/logout") sessionStorage.setItem("signing out", "yes");
+    });
+    if (channel) channel.onmessage = ({ data }) => { if (data === "signed out") location.reload(); };
+  } else if (sessionStorage.getItem("signing out")) {
+    sessionStorage.removeItem("signing out");
+    channel?.postMessage("signed out");
+  }
   const waiting = one("[data-waiting]")?.dataset.waiting;
   if (waiting) {
     const goOn = () => location.assign(waiting);
-    if (channel) channel.onmessage = goOn;
+    if (channel) channel.onmessage = ({ data }) => { if (data === "signed in") goOn(); };
     document.addEventListener("visibilitychange", async () => {
       if (document.hidden) return;
       // Signed in, that address leads on; to a stranger it is a page, and we stay.
@@ -182,8 +203,10 @@
     const look = async (pauses) => {
       const page = await fetch(location.pathname).then((answer) => answer.text()).catch(() => "");
       const news = new DOMParser().parseFromString(page, "text/html").querySelector("[data-letter]");
-      if (news && news.dataset.letter !== "queued") letter.replaceChildren(...news.childNodes);
-      else if (pauses.length) setTimeout(look, pauses[0], pauses.slice(1));
+      if (news && news.dataset.letter !== "queued") {
+        localise(news);
+        letter.replaceChildren(...news.childNodes);
+      } else if (pauses.length) setTimeout(look, pauses[0], pauses.slice(1));
     };
     setTimeout(look, 1000, [2000, 4000, 8000, 16000]);
   }
@@ -192,6 +215,7 @@
   const menu = one("details.languages");
   if (menu) {
     addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
+    menu.addEventListener("focusout", (event) => { if (event.relatedTarget && !menu.contains(event.relatedTarget)) menu.open = false; });
     menu.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && menu.open) {
         menu.open = false;

@@ -35,7 +35,7 @@ def test_in_another_browser_it_asks_for_the_address_and_signs_in_there(site, win
     assert re.search(r"You asked for this in Chrome on \w+\. Continue here by typing your address, or type", other.text)
     assert other.focus_is_on("email")
     other.fill(Email="eve@example.org").press("Continue").see("#error-summary")
-    assert "This is not the address the letter went to." in other.text
+    assert "This is not the address the email went to." in other.text
     other.fill(Email=EMAIL).press("Continue").arrive("/auth/password")
     other.fill(Password=PASSWORD).press("Sign in").arrive("/home")
     assert other.signed_in_as() == EMAIL

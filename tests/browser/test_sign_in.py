@@ -105,7 +105,7 @@ def test_show_and_hide_the_password(site, window):
     window.go("/auth").fill(Password="a secret")
     window.press("Show password")
     assert window.page.locator("#password").get_attribute("type") == "text"
-    window.press("Show password")
+    window.press("Hide password")
     assert window.page.locator("#password").get_attribute("type") == "password"
 
 
