@@ -43,7 +43,8 @@ __all__ = ["admin_required", "create_app", "current_user", "fresh_sign_in_requir
 def create_app(
     settings: Mapping[str, Any] | None = None, *, instance_path: str | None = None, template_folder: str | None = None
 ) -> Flask:
-    """The application. Settings come from the environment; `settings` go before it. Raises config.ConfigError.
+    """The application. Settings come from the environment; `settings` go before it, and what is none of ours is Flask's
+    or the site's own. Raises config.ConfigError.
 
     Templates in `template_folder` go before those of the same name here, which they extend as `magicauth/…`:
     docs/customising.md.
@@ -52,6 +53,7 @@ def create_app(
     if template_folder is not None:
         ours: Any = app.jinja_loader
         app.jinja_loader = ChoiceLoader([FileSystemLoader(template_folder), ours, PrefixLoader({"magicauth": ours})])
+    app.config.from_mapping(config.of_flask(settings or {}))
     app.config.from_mapping(config.load({**os.environ, **(settings or {})}, Path(app.instance_path)))
     development = app.config["MAGICAUTH_MODE"] == "development"
     _set_cookies(app)

@@ -1,14 +1,15 @@
 """Every setting: name, how it is read, default, help. Production refuses to start with one missing or insecure."""
 
 import contextlib
+import difflib
 import functools
 import ipaddress
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from email.utils import parseaddr
+from email.utils import getaddresses
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,8 +55,19 @@ def _line(value: str) -> str:
 
 
 def _sender_of_letters(value: str) -> str:
-    if not value.isprintable() or "@" not in parseaddr(value)[1]:
+    if not value.isprintable() or not re.fullmatch(r"[^\s<>,@]+@[^\s<>,@]+", _only_address(value)):
         raise ValueError("must be an address such as help@example.org or Help <help@example.org>")
+    return value
+
+
+def _only_address(value: str) -> str:
+    addresses = getaddresses([value])
+    return addresses[0][1] if len(addresses) == 1 else ""
+
+
+def _mail_server(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:\[\]-]+", value):
+        raise ValueError("must be the name of a host, such as smtp.example.org")
     return value
 
 
@@ -96,7 +108,9 @@ def _limit(value: str) -> list[limits.RateLimitItem]:
         items = limits.parse_many(value)
     except ValueError:
         items = []
-    if not items or any(item.amount < 1 or item.get_expiry() > _LONGEST_LIMIT for item in items):
+    # The package takes "per 0 hours" for one hour.
+    per_nothing = re.search(r"(per|/)\s*0+\b", value)
+    if not items or per_nothing or any(item.amount < 1 or item.get_expiry() > _LONGEST_LIMIT for item in items):
         raise ValueError('must be limits such as "5 per hour; 10 per day"')
     # "60 minutes" are an hour: the same counter twice would count twice.
     return list({(item.amount, item.get_expiry()): item for item in items}.values())
@@ -154,9 +168,11 @@ def _database_url(value: str) -> str:
     if not re.match(r"(sqlite(\+pysqlite)?|postgresql(\+psycopg)?)://", value):
         raise ValueError("must begin with postgresql+psycopg:// or sqlite://")
     try:
-        make_url(value)
+        url = make_url(value)
     except (ArgumentError, ValueError):
         raise ValueError("must be a URL such as postgresql+psycopg://user:password@host:5432/name") from None
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError("must name a file, such as sqlite:////var/lib/magicauth/magicauth.sqlite3")
     return re.sub(r"^postgresql://", "postgresql+psycopg://", value)
 
 
@@ -220,7 +236,7 @@ SETTINGS = [
         "`redis://`, `rediss://`, `unix://`, `redis+sentinel://h:p,h:p/name` or `redis+cluster://h:p,h:p`. "
         "Development: an embedded server in `instance/`.",
     ),
-    Setting("MAIL_SERVER", _trimmed, None, "Host of the SMTP server. Development without one: the mailbox page."),
+    Setting("MAIL_SERVER", _mail_server, None, "Host of the SMTP server. Development without one: the mailbox page."),
     Setting("MAIL_PORT", _whole(1, 65_535), 25, "Port of the SMTP server."),
     Setting("MAIL_USE_TLS", _flag, False, "Whether to ask for TLS by STARTTLS; the certificate is checked."),
     Setting("MAIL_USE_SSL", _flag, False, "Whether to speak TLS from the start; the certificate is checked."),
@@ -299,6 +315,22 @@ _NEEDED = {
 }
 
 
+def misspelt(names: Iterable[str]) -> dict[str, str]:
+    """Names that look like settings of ours and are none, and what follows."""
+    known = [setting.name for setting in SETTINGS]
+    found = sorted(name for name in names if name.startswith("MAGICAUTH_") and name not in known)
+    meant = {name: difflib.get_close_matches(name, known, n=1) for name in found}
+    return {name: "no setting of ours" + (f" ({near[0]} is meant?)" if near else "") for name, near in meant.items()}
+
+
+def of_flask(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given to `create_app` for Flask, other extensions or the site itself. Raises ConfigError."""
+    if problems := [f"{name} is {words}." for name, words in misspelt(settings).items()]:
+        raise ConfigError(problems)
+    known = {setting.name for setting in SETTINGS}
+    return {name: value for name, value in settings.items() if name not in known}
+
+
 def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:
     """The value of every setting, from `environ` (strings, as in `os.environ`) and the defaults.
 
@@ -307,8 +339,7 @@ def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     problems: list[str] = []
     for setting in SETTINGS:
-        given = environ.get(setting.name)
-        given = None if given is None or not str(given).strip() else str(given)
+        given = _given(environ, setting)
         default = setting.parse(setting.default) if isinstance(setting.default, str) else setting.default
         try:
             values[setting.name] = default if given is None else setting.parse(given)
@@ -325,6 +356,17 @@ def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:
         _fill_for_development(values, instance)
     values["MAIL_DEFAULT_SENDER"] = values["MAIL_DEFAULT_SENDER"] or _sender(values["PUBLIC_URL"])
     return values
+
+
+def _given(environ: Mapping[str, Any], setting: Setting) -> str | None:
+    """The setting as a string; None if it is missing or blank. Only names and passwords keep space around them."""
+    given = environ.get(setting.name)
+    if isinstance(given, list | tuple | set):
+        given = ",".join(given)
+    text = given.decode() if isinstance(given, bytes) else "" if given is None else str(given)
+    if not text.strip():
+        return None
+    return text if setting.parse is _text else text.strip()
 
 
 def _production_problems(environ: Mapping[str, Any], values: dict[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ class CurrentUser:
     """The user who is signed in. What the session holds costs no SQL; any other attribute loads the row, once."""
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self.id: str = str(uuid.UUID(data["user_id"]))
+        self.id = uuid.UUID(data["user_id"])
         self.name: str = data["name"]
         self.email: str = data["email"]
         self.phone: str | None = data["phone"]
@@ -57,7 +57,7 @@ def login_required(view: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         if _signed_in() is None:
             raise SignInRequired
-        return view(*args, **kwargs)
+        return _run(view, *args, **kwargs)
 
     guarded.guard = "login_required"  # type: ignore[attr-defined]
     return guarded
@@ -73,7 +73,7 @@ def fresh_sign_in_required(view: Callable[P, R]) -> Callable[P, R]:
         if time.time() - session["auth_time"] > current_app.config["MAGICAUTH_FRESH_FOR"]:
             wanted.keep()
             raise FreshSignInRequired
-        return view(*args, **kwargs)
+        return _run(view, *args, **kwargs)
 
     guarded.guard = "fresh_sign_in_required"  # type: ignore[attr-defined]
     return guarded
@@ -89,16 +89,19 @@ def admin_required(view: Callable[P, R]) -> Callable[P, R]:
             raise SignInRequired
         if not user.row.is_admin:
             raise Denied(reason="not an administrator")
-        return view(*args, **kwargs)
+        return _run(view, *args, **kwargs)
 
     guarded.guard = "admin_required"  # type: ignore[attr-defined]
     return guarded
 
 
 def start_session(user: User, proofs: Collection[str], *, remember: bool = False) -> None:
-    """Signs this browser in as `user`, under a new session id; a session that was open here ends."""
+    """Signs this browser in as `user`, under a new session id; a session that was open here ends. What a site's pages
+    kept for the stranger goes along, what they kept for another user does not."""
     asking, now = visitor.visitor(), round(time.time(), 3)
+    kept = {} if "user_id" in session else sessions.of_the_site(session)
     session.clear()
+    session.update(kept)
     session.update(_facts(user))
     session.update(
         user_id=user.id.hex,
@@ -184,6 +187,12 @@ def keep_pending(under_way: Pending, *, risen: bool = False) -> None:
 def drop_pending() -> None:
     """Forgets what is under way."""
     session.pop("pending", None)
+
+
+def _run(view: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    # As Flask would run it: one of a site's own may be `async`.
+    ran: R = current_app.ensure_sync(view)(*args, **kwargs)
+    return ran
 
 
 def _know_device(user: User) -> None:

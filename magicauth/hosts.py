@@ -1,4 +1,4 @@
-"""Which hosts and origins are ours: PUBLIC_URL's, or in development any loopback name and port."""
+"""Which hosts and origins are ours: PUBLIC_URL's, and in development any loopback name and port."""
 
 import functools
 import re
@@ -33,8 +33,10 @@ def is_ours(origin: str | None, *, by_host: bool = False) -> bool:
     public_url = current_app.config["PUBLIC_URL"]
     if origin is None or origin_of(origin) != origin:
         return False
+    if current_app.config["MAGICAUTH_MODE"] == "development" and is_loopback(urlsplit(origin).hostname or ""):
+        return True
     if public_url is None:
-        return is_loopback(urlsplit(origin).hostname or "")
+        return False
     if by_host:
         return _host(origin) == _host(public_url)
     return bool(origin == public_url)

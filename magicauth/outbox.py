@@ -189,7 +189,8 @@ class Outbox:
 
 def wait_for_threads(worker: dramatiq.Worker) -> None:
     """Waits until the threads of a worker run: dramatiq's forget that they were stopped before."""
-    while not all(thread.running for thread in (*worker.workers, *worker.consumers.values())):
+    threads: list[Any] = [*worker.workers, *worker.consumers.values()]
+    while not all(thread.running for thread in threads):
         time.sleep(0.001)
 
 

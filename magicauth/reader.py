@@ -62,6 +62,11 @@ def read_password() -> str:
     return read_text("password") if current_app.config["MAGICAUTH_PASSWORDS"] != "off" else ""
 
 
+def is_given(name: str) -> bool:
+    """Whether the body has a field `name`, be it empty."""
+    return name in g.fields
+
+
 def read_token() -> str:
     """The token of a mailed link: from the form of its page, or as it stands in the link."""
     return read("token") or read_query("token")

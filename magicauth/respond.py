@@ -164,6 +164,9 @@ def _http_error(error: HTTPException) -> Any:
     if isinstance(error, RequestEntityTooLarge):
         return refused(TooLarge())
     refusal = NotFound() if error.code == 404 else Refused(_SENTENCES.get(error.code, f"{error.name}."))
+    if error.description != type(error).description:
+        # A sentence of the site's own: `abort(404, description="No such report.")`.
+        refusal.message = str(error.description)
     refusal.status = error.code
     response = refused(refusal)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:

@@ -10,13 +10,13 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
-from flask import Flask, Request, Response, current_app, g
+from flask import Flask, Request, Response, current_app, g, has_app_context
 from flask import session as flask_session
 from flask.sessions import SessionMixin
 from flask_session.base import Serializer
@@ -91,7 +91,7 @@ class Session(SessionMixin):
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
-        raise NotImplementedError
+        """Nothing: that was decided by whoever signed in, and no page of a site's own lengthens it."""
 
     def renew(self, *, carried_on: bool = True) -> None:
         """Gives the session a new id, and ends the old one, when it is next written. What it carries on from the old
@@ -127,6 +127,11 @@ class Session(SessionMixin):
         return len(self.data)
 
 
+def of_the_site(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a site's own pages have put into a session."""
+    return {name: value for name, value in data.items() if name not in _OURS}
+
+
 def this_session() -> Session:
     """The session of the current request, as what it is."""
     return cast(Session, flask_session)
@@ -137,6 +142,7 @@ _NUMBERED = (
     *("user_id", "name", "email", "phone", "admin", "has_password", "language", "joined", "updated"),
     *("epoch", "amr", "auth_time", "created", "seen", "remember", "browser", "ip", "pending"),
 )
+_OURS = {*_NUMBERED, "wanted", "notice"}
 _NUMBER_OF: dict[str, Any] = {name: number for number, name in enumerate(_NUMBERED)}
 _NAME_OF: dict[Any, str] = dict(enumerate(_NUMBERED))
 
@@ -175,7 +181,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
     def open_session(self, app: Flask, request: Request) -> Session:
         """The session of the request's cookie, not yet read."""
         cookie = request.cookies.get(app.config["SESSION_COOKIE_NAME"], "")
-        return Session(cookie if _ID.fullmatch(cookie) else None, self._live)
+        return Session(cookie if _ID.fullmatch(cookie) else None, lambda sid: self._live(app, sid))
 
     def save_session(self, app: Flask, session: Session, response: Response) -> None:
         """Writes a session that changed, and its cookie where the id is new; if that fails the answer becomes the one
@@ -217,9 +223,11 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
     def _get_store_id(self, sid: str) -> str:
         return _PREFIX + digest(sid)
 
-    def _live(self, sid: str) -> dict[str, Any] | None:
+    def _live(self, app: Flask, sid: str) -> dict[str, Any] | None:
         data: dict[str, Any] | None = self._retrieve_session_data(self._get_store_id(sid))
-        return data if data is not None and is_live(data) else None
+        # Flask's test client looks into a session outside of any request.
+        with contextlib.nullcontext() if has_app_context() else app.app_context():
+            return data if data is not None and is_live(data) else None
 
     def _write_new(self, session: Session, life: int, replaced: str | None) -> None:
         store_id = self._get_store_id(session.sid or "")
@@ -333,7 +341,9 @@ def _ends_in(data: dict[str, Any]) -> float:
     now = time.time()
     if "user_id" in data:
         return float(min(data["seen"] + _idle(data), data["created"] + _absolute(data)) - now)
-    return float(data.get("pending", {}).get("until", 0) - now)
+    pending = float(data.get("pending", {}).get("until", 0) - now)
+    # What a site's own pages keep for a stranger lives as long after it was written as a session that is not used.
+    return max(pending, _idle(data)) if data.keys() - {"pending"} else pending
 
 
 def _life(data: dict[str, Any]) -> int:

@@ -200,6 +200,13 @@ def test_machines_may_ask_after_health_by_any_name(public):
             assert (answer.status_code, answer.is_json) == (200, True), (path, host)
 
 
+def test_development_with_a_public_url_answers_loopback_names_too(make_app):
+    client = make_app(PUBLIC_URL="https://id.example.org").test_client()
+    for host in ("id.example.org", "localhost:5001", "127.0.0.1", "[::1]:5000"):
+        assert client.get("/auth", headers={"Host": host}).status_code == 200, host
+    assert client.get("/auth", headers={"Host": "evil.example"}).status_code == 400
+
+
 def test_development_answers_loopback_names_only(client):
     for host in ("localhost", "localhost:5000", "127.0.0.1:8000", "[::1]:5000"):
         assert client.get("/auth", headers={"Host": host}).status_code == 200, host

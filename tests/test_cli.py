@@ -508,7 +508,7 @@ def test_the_doctor_warns_of_settings_that_are_not_what_they_seem(redis_url, tmp
     assert warnings["MAGICAUTH_METRICS_TOKEN"].startswith("looks guessable")
     assert warnings["MAGICAUTH_ALLOWED_ORIGINS"].startswith("http://app.example.org: without https")
     assert warnings["mail log-in"].startswith("one without the other")
-    assert warnings["MAGICAUTH_SIGNUP"] == "no setting of ours; MAGICAUTH_SIGN_UP is meant?"
+    assert warnings["MAGICAUTH_SIGNUP"] == "no setting of ours (MAGICAUTH_SIGN_UP is meant?)"
     assert "sesame" not in output
 
 

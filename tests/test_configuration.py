@@ -176,6 +176,26 @@ def test_production_refuses_to_start_without_any_one_of_them(complete, tmp_path,
             ("MAIL_DEFAULT_SENDER", value, "must be an address such as help@example.org or Help <help@example.org>.")
             for value in ("help", "help@", "Help <help>", "help@example.org\nBcc: eve@example.org")
         ),
+        *(
+            ("MAIL_DEFAULT_SENDER", value, "must be an address such as help@example.org or Help <help@example.org>.")
+            for value in ("a@example.org, b@example.org", "Help a@example.org")
+        ),
+        *(
+            ("MAIL_SERVER", value, "MAIL_SERVER must be the name of a host, such as smtp.example.org.")
+            for value in ("http://smtp.example.org", "smtp.example.org/x", "two names")
+        ),
+        *(
+            (
+                "DATABASE_URL",
+                value,
+                "DATABASE_URL must name a file, such as sqlite:////var/lib/magicauth/magicauth.sqlite3.",
+            )
+            for value in ("sqlite://", "sqlite:///:memory:")
+        ),
+        *(
+            ("MAGICAUTH_LIMIT_MAILS_PER_IP", value, 'must be limits such as "5 per hour; 10 per day".')
+            for value in ("5 per 0 hours", "5/0 hour")
+        ),
         *(("MAGICAUTH_ACCENT", value, "must be a colour such as #3b5bdb.") for value in ("blue", "#fff", "#3b5bdb;x")),
     ],
 )
@@ -196,13 +216,13 @@ FROM_TO = {
 def test_whole_numbers_are_whole_and_in_range(complete, tmp_path, name):
     least, most = FROM_TO.get(name, (1, None))
     until = f" to {most}" if most else ""
-    bad = ["x", "1.5", "-1", "+5", "1e3", "5 ", " 5", "\u0665", "1_000", "0x10", "9" * 13, str(least - 1)]
+    bad = ["x", "1.5", "-1", "+5", "1e3", "5 5", "\u0665", "1_000", "0x10", "9" * 13, str(least - 1)]
     for value in bad + ([str(most + 1)] if most else []):
         assert problems(complete | {name: value}, tmp_path) == [
             f"{name} must be a whole number from {least}{until}."
         ], value
     for value in (least, most or 10**9):
-        assert config.load(complete | {name: str(value)}, tmp_path)[name] == value
+        assert config.load(complete | {name: f" {value}\n"}, tmp_path)[name] == value
         assert config.load(complete | {name: value}, tmp_path)[name] == value
 
 

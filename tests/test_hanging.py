@@ -147,3 +147,11 @@ def test_a_code_that_was_taken_already_is_good_again(app, client, hang_after, mo
     monkeypatch.undo()
     wait_for(lambda: browser.post(path, data=form).location == "/home")
     assert is_signed_in(browser)
+
+
+def test_metrics_ask_one_that_hangs_once(app, client, hang_after, monkeypatch):
+    monkeypatch.setitem(app.config, "MAGICAUTH_METRICS_TOKEN", "token")
+    asked = hang_after(0)
+    answer = client.get("/metrics", headers={"Authorization": "Bearer token"})
+    assert answer.status_code == 200 and 'magicauth_up{dependency="redis"} 0.0' in answer.text
+    assert len(asked) == 1

@@ -125,6 +125,7 @@ def test_metrics_want_the_bearer_token(make_app):
         headers = {"Authorization": given} if given is not None else {}
         answer = client.get("/metrics", headers=headers | JSON)
         assert (answer.status_code, answer.get_json()["status"]) == (401, "FAIL"), given
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
     answer = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}", "Host": "10.0.0.7:8000"})
     assert (answer.status_code, answer.mimetype) == (200, "text/plain")
     assert 'magicauth_up{dependency="redis"} 1.0' in answer.text

@@ -18,7 +18,7 @@ bp = Blueprint("activity", __name__)
 @bp.get("/account/activity")
 @login_required
 def show() -> Response:
-    events = audit.events_of(uuid.UUID(current_user.id), _before(read_query_leniently("before")), PAGE_SIZE + 1)
+    events = audit.events_of(current_user.id, _before(read_query_leniently("before")), PAGE_SIZE + 1)
     shown = events[:PAGE_SIZE]
     older = f"/account/activity?before={shown[-1].id.hex}" if len(events) > PAGE_SIZE else None
     return page(

@@ -9,7 +9,7 @@ from magicauth.flows.sign_up import clean_profile
 from magicauth.guards import current_user, login_required
 from magicauth.languages import LANGUAGES
 from magicauth.models import Action, as_json
-from magicauth.reader import read_text
+from magicauth.reader import is_given, read_text
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
 
@@ -26,11 +26,13 @@ def show() -> Response:
 @login_required
 @again(show)
 def save() -> Response:
-    name, phone, errors = clean_profile(read_text("name"), read_text("phone"))
+    row = current_user.row
+    # What a program does not send stays as it is.
+    typed_phone = read_text("phone") if is_given("phone") else row.phone or ""
+    name, phone, errors = clean_profile(read_text("name"), typed_phone)
     if errors:
         raise Invalid(errors=errors)
-    row = current_user.row
-    row.name, row.phone, row.language = name, phone or None, _language(read_text("language"))
+    row.name, row.phone, row.language = name, phone or None, _language(row.language)
     if db.session.is_modified(row):
         audit.record(Action.PROFILE_CHANGED, visitor(), row)
         guards.refresh_facts(row)
@@ -38,5 +40,8 @@ def save() -> Response:
     return go("/account", "Saved.", user=as_json(row))
 
 
-def _language(code: str) -> str | None:
-    return code if code in dict(LANGUAGES) else None
+def _language(chosen: str | None) -> str | None:
+    code = read_text("language")
+    if is_given("language") and not code:
+        return None
+    return code if code in dict(LANGUAGES) else chosen

@@ -14,7 +14,7 @@ bp = Blueprint("sign_out", __name__)
 @bp.post("/logout")
 @login_required
 def sign_out() -> Response:
-    user_id = current_user.id.replace("-", "")
+    user_id = current_user.id.hex
     # First, so that it is done even while the database is away.
     guards.end_session()
     user = User.by_id(user_id)

@@ -1,6 +1,5 @@
 """`flask doctor`: every setting and dependency looked at, one finding each."""
 
-import difflib
 import os
 import re
 import smtplib
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 from flask import Config, current_app
 
 from magicauth import migrating, outbox
-from magicauth.config import SECRET_KEY_LENGTH, SETTINGS, is_loopback
+from magicauth.config import SECRET_KEY_LENGTH, is_loopback, misspelt
 from magicauth.extensions import db, redis
 from magicauth.ops.health import database_answers
 from magicauth.respond import AWAY
@@ -53,7 +52,7 @@ def examine() -> list[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    for look in (_mode, _keys, _public_url, _proxies, _origins, _cookies, _times, _metrics_token, _unknown):
+    for look in (_mode, _keys, _public_url, _proxies, _origins, _cookies, _times, _metrics_token, _misspelt):
         yield from look(current_app.config)
 
 
@@ -125,12 +124,9 @@ def _metrics_token(config: Config) -> Iterator[Finding]:
         yield Finding("MAGICAUTH_METRICS_TOKEN", "warning", _GUESSABLE)
 
 
-def _unknown(_: Config) -> Iterator[Finding]:
-    names = [setting.name for setting in SETTINGS]
-    for name in sorted(os.environ):
-        if name.startswith("MAGICAUTH_") and name not in names:
-            meant = difflib.get_close_matches(name, names, n=1)
-            yield Finding(name, "warning", "no setting of ours" + (f"; {meant[0]} is meant?" if meant else ""))
+def _misspelt(_: Config) -> Iterator[Finding]:
+    for name, words in misspelt(os.environ).items():
+        yield Finding(name, "warning", words)
 
 
 def _is_production() -> bool:

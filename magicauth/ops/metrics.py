@@ -13,7 +13,7 @@ from magicauth import metrics, outbox
 from magicauth.crypto import equal
 from magicauth.errors import N_, Incorrect
 from magicauth.ops.health import database_answers, redis_answers
-from magicauth.respond import AWAY
+from magicauth.respond import AWAY, refused
 
 bp = Blueprint("metrics", __name__)
 
@@ -43,7 +43,10 @@ def show() -> Response:
         abort(404)
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not equal(given.strip(), token):
-        raise Incorrect(N_("Bearer token required."), reason="metrics token missing or wrong")
+        refusal = Incorrect(N_("Bearer token required."), reason="metrics token missing or wrong")
+        response = refused(refusal)
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
     registry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
@@ -59,14 +62,18 @@ class _Now:
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("magicauth_up", "Whether a dependency answers.", labels=["dependency"])
         seconds = GaugeMetricFamily("magicauth_ping_seconds", "Seconds its answer took.", labels=["dependency"])
+        answers: dict[str, bool] = {}
         for name, ask in (("redis", redis_answers), ("database", database_answers)):
             took = _timed(ask)
             up.add_metric([name], 0 if took is None else 1)
             if took is not None:
                 seconds.add_metric([name], took)
+            answers[name] = took is not None
         yield up
         yield seconds
-        yield from _letters()
+        if answers["redis"]:
+            # Who has waited for one that hangs does not wait for it again.
+            yield from _letters()
 
     def describe(self) -> list[Metric]:
         return []

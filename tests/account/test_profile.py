@@ -29,6 +29,17 @@ def test_the_page_shows_the_profile_and_leads_to_everything_else(ada):
     assert set(profile(ada)) == {"id", "name", "email", "phone", "created_at", "updated_at"}
 
 
+def test_what_a_program_does_not_send_stays(app, ada):
+    ada.post("/account", data={"name": "Ada", "phone": "+44 20 1", "language": "de"})
+    assert ada.post("/account", json={"name": "Ada King"}).get_json()["user"]["phone"] == "+44 20 1"
+    assert ada.post("/account", json={"name": "Ada", "language": "xx"}).status_code == 200
+    with app.app_context():
+        assert User.by_email(EMAIL).language == "de"
+    assert ada.post("/account", json={"name": "Ada", "phone": None, "language": ""}).get_json()["user"]["phone"] is None
+    with app.app_context():
+        assert User.by_email(EMAIL).language is None
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_stranger_is_sent_to_sign_in_and_back(client, method):
     assert client.open("/account", method=method).location == "/auth?next=/account"
