@@ -42,6 +42,8 @@ class Broker(dramatiq_redis.RedisBroker):
             raise RuntimeError("dramatiq's Redis script is not the one this was written for")
         self.news = {QUEUE: threading.Event(), dq_name(QUEUE): threading.Event()}
         self.stopping = threading.Event()
+        # Letters that a worker had in hand when it was stopped and could not put off.
+        self.left: set[str] = set()
         self.scripts["dispatch"] = self.client.register_script(script.replace(self._KEYS, self._TWO_LISTS))
 
     @property
@@ -58,6 +60,7 @@ class Broker(dramatiq_redis.RedisBroker):
             except redis_errors.ConnectionError as error:
                 log.warning("a letter waits to be put off, Redis is away: %s", error)
                 if self.stopping.wait(_WHILE_AWAY):
+                    self.left.add(message.options.get("redis_message_id"))
                     raise
 
     def enqueue_once(self, message: Any, *, delay: int | None = None) -> Any:
@@ -118,12 +121,15 @@ class _Consumer(dramatiq_redis._RedisConsumer):
         return message
 
     def ack(self, message: Any) -> None:
-        """Forgets a letter that is done."""
+        """Forgets a letter that is done. One that is left is not: another worker finds it with this one dead."""
+        message_id = message.options["redis_message_id"]
+        if message_id in self.broker.left:
+            return
         try:
             super().ack(message)  # type: ignore[no-untyped-call]
         finally:
             self._room.set()
-        self._in_hand.discard(message.options["redis_message_id"])
+        self._in_hand.discard(message_id)
 
     def nack(self, message: Any) -> None:
         """Forgets a letter that is given up."""
