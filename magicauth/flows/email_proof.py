@@ -25,6 +25,9 @@ PURPOSES: tuple[Purpose, ...] = ("sign_in", "reset", "change_email")
 _NOBODY = "0" * 32
 # Seconds for which a Redis that went away is asked again to take an end back, and between two tries.
 _REOPENED_WITHIN = 30
+# How often, and after how many seconds, a challenge that another request is opening is looked for.
+_LOOKS_FOR_CHALLENGE = 20
+_BETWEEN_LOOKS = 0.02
 _BETWEEN_TRIES = 0.5
 # What people put between the digits, or letters do: spaces and dashes of all kinds.
 _FORGIVEN = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2212-]+")
@@ -95,13 +98,22 @@ def resend(pending: Pending, visitor: Visitor, renew: Callable[[str], Challenge]
 def _renewed(pending: Pending, renew: Callable[[str], Challenge]) -> Pending:
     new_id, is_first = challenges.succeed(pending.challenge_id)
     if not is_first:
-        return pending.asked_again(Challenge(new_id, pending.purpose, pending.email))
+        return pending.asked_again(_opened_elsewhere(new_id) or Challenge(new_id, pending.purpose, pending.email))
     try:
         return pending.asked_again(renew(new_id))
     except Exception:
         with suppress(*REDIS_IS_AWAY):
             challenges.unsucceed(pending.challenge_id)
         raise
+
+
+def _opened_elsewhere(challenge_id: str) -> Challenge | None:
+    # In a moment. A browser that knew it before it is there would take it for one that is over, and ask for another.
+    for _ in range(_LOOKS_FOR_CHALLENGE):
+        if challenge := challenges.get(challenge_id):
+            return challenge
+        time.sleep(_BETWEEN_LOOKS)
+    return None
 
 
 def seconds_to_wait(challenge: Challenge) -> float:
