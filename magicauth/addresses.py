@@ -1,6 +1,5 @@
 """The grammar of e-mail addresses: which are taken, which are the same, and which count as one."""
 
-from email_validator import EmailNotValidError, validate_email
 from flask import current_app
 
 from magicauth.errors import N_, Invalid
@@ -13,6 +12,9 @@ def parse_email(typed: str) -> tuple[str, str]:
 
     Raises Invalid. The local part is ASCII, so that no two addresses look alike; no display name, no second address.
     """
+    # A process that starts need not wait for its tables.
+    from email_validator import EmailNotValidError, validate_email
+
     # Space around it is pasted by accident; a line break, even there, would write headers, and is not forgiven.
     typed = typed.strip(" \u00a0\u3000")
     if not typed:
