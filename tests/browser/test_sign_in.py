@@ -1,11 +1,13 @@
 """Signing in and out, as people do it."""
 
 import time
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from pages import EMAIL, PASSWORD
 
-from browser.windows import DESKTOP, EVERYBODY, NO_SCRIPT, PHONE
+from browser.windows import DESKTOP, EVERYBODY, NO_SCRIPT, PHONE, Kind
 
 pytestmark = pytest.mark.browser
 for_everybody = pytest.mark.parametrize("window", EVERYBODY, indirect=True, ids=str)
@@ -99,6 +101,31 @@ def test_after_signing_out_the_back_button_shows_nothing(site, window):
     window.page.go_back()
     window.arrive("/auth")
     assert EMAIL not in window.page.content()
+
+
+def test_signing_out_in_one_tab_empties_the_others(site, window):
+    other = window.become(site.with_account()).go("/home").tab().go("/account/activity")
+    window.press("Sign out").arrive("/auth")
+    other.arrive("/auth")
+    assert EMAIL not in other.page.content()
+
+
+def test_the_time_that_comes_with_the_news_of_a_letter_is_the_readers_own(open_window):
+    window = open_window(Kind(zone="Asia/Tokyo"))
+    looks = []
+
+    def queued_at_first(route):
+        answer = route.fetch()
+        looks.append(answer)
+        words = ('data-letter="sent"', 'data-letter="queued"') if len(looks) == 1 else ("Sent", "It went out")
+        route.fulfill(response=answer, body=answer.text().replace(*words))
+
+    window.go("/auth").fill(Email="nobody@example.org")
+    window.page.route("**/verify", queued_at_first)
+    window.press("Continue").arrive("/verify")
+    letter = window.page.locator("[data-letter]", has_text="It went out")
+    at = datetime.fromisoformat(letter.locator("time").get_attribute("datetime")).astimezone(ZoneInfo("Asia/Tokyo"))
+    assert letter.locator("time").inner_text().replace("\u202f", " ") == f"{at:%I:%M %p}".lstrip("0")
 
 
 def test_show_and_hide_the_password(site, window):

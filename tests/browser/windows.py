@@ -36,6 +36,7 @@ class Kind:
     javascript: bool = True
     dark: bool = False
     language: str = "en-US"
+    zone: str = "UTC"
     scale: float = 0.0
 
     def __str__(self) -> str:
@@ -50,7 +51,7 @@ class Kind:
             "java_script_enabled": self.javascript,
             "color_scheme": "dark" if self.dark else "light",
             "locale": self.language,
-            "timezone_id": "UTC",
+            "timezone_id": self.zone,
             "reduced_motion": "reduce",
             **({"device_scale_factor": self.scale} if self.scale else {}),
         }
