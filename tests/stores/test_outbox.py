@@ -9,13 +9,15 @@ import subprocess
 import time
 from email.utils import parseaddr
 
+import flask_mail
 import pytest
 from conftest import wait_for
 from instruments import at_once, change_user, delivering, later, letters_waiting, quiet_app, redis_commands
 from pages import EMAIL, JSON, PASSWORD, Letters, other_browser, sign_up
 from servers import MailServer
 
-from magicauth import outbox
+from magicauth import mime, outbox
+from magicauth.smtp import PostOffice as PostOfficeOfOurs
 
 QUEUE = "{magicauth-mail}:letters"
 
@@ -382,6 +384,15 @@ def test_names_of_letters_give_nothing_away(app, asking, redis, office):
 
 
 # --- attacks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_with_a_line_break_in_a_header_is_not_sent(app, office):
+    message = mime.Message("Hello\r\nBcc: eve@example.org", [EMAIL], body="", html="", sender="id@example.org")
+    message.msgId = "<x@example.org>"
+    deliver = PostOfficeOfOurs()
+    with app.app_context(), pytest.raises(flask_mail.BadHeaderError):
+        deliver(message)
+    assert office.messages == []
 
 
 def test_a_name_cannot_write_headers_or_add_recipients(app, office, redis):
