@@ -123,19 +123,37 @@ def test_what_a_redis_that_is_lost_in_between_leaves_undone_can_be_done_again(ap
         assert browser.get("/home").status_code == 200 or browser.get("/auth/password").status_code == 200
 
 
-def test_an_end_whose_answer_is_lost_is_taken_back(app, client, monkeypatch):
-    sign_up(client)
-    browser, path, form = ask_for_a_code(client)
+@pytest.fixture
+def silent_end(monkeypatch):
+    """Challenges are ended, and Redis does not say so."""
     take = challenges._take
 
     def take_and_fall_silent(*arguments):
         take(*arguments)
         raise redis.exceptions.ConnectionError
 
-    monkeypatch.setattr(challenges, "_take", take_and_fall_silent)
+    return lambda: monkeypatch.setattr(challenges, "_take", take_and_fall_silent)
+
+
+def test_a_code_whose_end_is_not_answered_stays_ended(app, client, silent_end, monkeypatch):
+    """Another may have had the answer, and got in."""
+    sign_up(client)
+    browser, path, form = ask_for_a_code(client)
+    silent_end()
     assert browser.post(path, data=form).status_code == 503
     monkeypatch.undo()
-    wait_for(lambda: browser.post(path, data=form).location == "/home")
+    assert browser.post(path, json=form).status_code == 404
+    assert browser.post("/verify/resend", json={}).status_code == 200
+
+
+def test_a_warning_whose_end_is_not_answered_is_good_again(app, client, silent_end, monkeypatch):
+    sign_up(client)
+    browser, path, form = say_that_it_was_not_me(client)
+    silent_end()
+    assert browser.post(path, data=form).status_code == 503
+    monkeypatch.undo()
+    wait_for(lambda: browser.post(path, data=form).status_code == 303)
+    assert not is_signed_in(client)
 
 
 @pytest.mark.parametrize("commands", [5, 6, 7])

@@ -150,7 +150,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
             raise
         raise Incorrect(N_("Incorrect OTP"), reason="wrong code", attempts_left=left)
     limits.give_back("codes", asker)
-    taken = _take(challenge)
+    taken = challenges.take(challenge)
     if taken is None:
         raise _none_open("answered meanwhile")
     return replace(taken, attempts=taken.attempts - 1)
@@ -170,7 +170,7 @@ def by_link(token: str, here: str, typed_email: str) -> Challenge:
             reason="another address typed at the link",
             errors={"email": [N_("This is not the address the email went to.")]},
         )
-    taken = _take(challenge)
+    taken = challenges.take(challenge)
     if taken is None:
         raise Denied(reason="answered meanwhile")
     return replace(taken, opens=taken.opens - elsewhere)
@@ -178,8 +178,9 @@ def by_link(token: str, here: str, typed_email: str) -> Challenge:
 
 @contextmanager
 def reopened_on_failure(ended: Challenge) -> Iterator[None]:
-    """Ends a challenge and does what that leads to, inside the block: a database that takes no writes, or dies before
-    it has committed, or a Redis that stumbles, burns no code and no link."""
+    """Does what an ended challenge leads to, inside the block: a database that takes no writes, or dies before it has
+    committed, or a Redis that stumbles, burns no code and no link. Not for the end itself: where its answer is lost,
+    another may have had it, and got in."""
     try:
         yield
     except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
@@ -251,12 +252,6 @@ def give_letters_back(challenge: Challenge) -> None:
     if challenge.ip:
         asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
         limits.give_back("mails", asked, challenge.sends)
-
-
-def _take(challenge: Challenge) -> Challenge | None:
-    # What is not answered may have been done all the same.
-    with reopened_on_failure(challenge):
-        return challenges.take(challenge)
 
 
 def _reopen(ended: Challenge) -> bool:

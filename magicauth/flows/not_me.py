@@ -26,7 +26,8 @@ def secure(challenge: Challenge, visitor: Visitor) -> Pending | None:
     if user is None:
         raise Denied(reason="account gone")
     with email_proof.reopened_on_failure(challenge):
-        # Taken first: a second press at the same moment would make the first one's letter void.
+        # Taken first: a second press at the same moment would make the first one's letter void. In the block: a warning
+        # that is good twice harms nobody, one that was lost with nothing done does.
         if not challenges.redeem(challenge):
             raise Denied(reason="answered meanwhile")
         security.end_everything(Action.NOT_ME, user, visitor)
