@@ -168,11 +168,9 @@ def _database_url(value: str) -> str:
     if not re.match(r"(sqlite(\+pysqlite)?|postgresql(\+psycopg)?)://", value):
         raise ValueError("must begin with postgresql+psycopg:// or sqlite://")
     try:
-        url = make_url(value)
+        make_url(value)
     except (ArgumentError, ValueError):
         raise ValueError("must be a URL such as postgresql+psycopg://user:password@host:5432/name") from None
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise ValueError("must name a file, such as sqlite:////var/lib/magicauth/magicauth.sqlite3")
     return re.sub(r"^postgresql://", "postgresql+psycopg://", value)
 
 
