@@ -175,6 +175,8 @@ def test_a_redis_on_a_full_disk_loses_nothing(our, ada, new, email):
             assert new.get("/readyz").json()["redis"] == "away"
         wait_for(lambda: new.get("/readyz").status_code == 200)
         check_signed_in_by(asking, code)
+        # While the disk still syncs what was held up, Redis may answer before it has written (appendfsync everysec).
+        wait_for(lambda: our.redis.client.info("persistence")["aof_buffer_length"] == 0, PATIENCE)
         our.redis.kill()
         our.redis.start()
         assert name_at_home(asking) == name_at_home(ada) == "Ada Lovelace"
