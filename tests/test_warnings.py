@@ -7,7 +7,8 @@ from pathlib import Path
 from shutil import rmtree
 
 import pytest
-from instruments import later
+from conftest import wait_for
+from instruments import at_once, later, letters_waiting, same_browser
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -286,3 +287,13 @@ def test_nobody_is_told_of_what_could_not_be_committed(ada, mailbox, redis, unwr
         with later(redis, 61) if action == Action.DELETED else nullcontext():
             assert subject not in [letter.subject for letter in mailbox.all(EMAIL)]
     assert is_signed_in(ada)
+
+
+@pytest.mark.parametrize("action", [Action.PASSWORD_CHANGED, Action.DELETED])
+def test_of_many_presses_at_once_one_changes_it_and_one_letter_tells_of_it(ada, mailbox, redis, action):
+    change, subject = CHANGES[action]
+    tabs = [same_browser(ada) for _ in range(6)]
+    at_once(6, lambda number: change(tabs[number], mailbox))
+    # Put off, too, for what is not true yet.
+    wait_for(lambda: not letters_waiting(redis))
+    assert [letter.subject for letter in mailbox.all(EMAIL)].count(subject) == 1

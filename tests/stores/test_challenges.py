@@ -242,3 +242,11 @@ def test_codes_are_spread_evenly(context):
         # Each digit is expected sixty times at each place.
         counts = [sum(code[place] == str(digit) for code in codes) for digit in range(10)]
         assert min(counts) > 20 and max(counts) < 110
+
+
+def test_what_was_never_ended_keeps_its_guesses_when_it_is_reopened(context):
+    issued = challenges.issue("sign_in", EMAIL, **FIELDS)
+    challenges.attempt(issued, wrong(issued))
+    # By a request that does not know whether its own answer has ended it, and saw it before that guess.
+    challenges.reopen(issued)
+    assert challenges.get(issued.id).attempts == 1
