@@ -106,7 +106,8 @@ def fresh(job: Job, challenge: Challenge) -> flask_mail.Message | None:
 
 def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     """To the old address: which one took its place, and the way back."""
-    _require_true(lambda: _has_reached(challenge))
+    if not _is_news(job, challenge):
+        return None
     undo_url = f"{job.context['base_url']}/account/email/undo?token={challenge.token}"
     return _letter(
         "email_changed",
@@ -194,10 +195,18 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
     return _answerable("has_account", job, follow_up) if follow_up else None
 
 
-def _warning(job: Job, challenge: Challenge) -> flask_mail.Message:
-    _require_true(lambda: _has_reached(challenge))
+def _warning(job: Job, challenge: Challenge) -> flask_mail.Message | None:
+    if challenge.epoch and not _is_news(job, challenge):
+        return None
     not_me_url = f"{job.context['base_url']}/auth/not_me?token={challenge.token}"
     return _letter(job.letter, job, challenge.email, not_me_url=not_me_url, **_in_words(challenges.WARNING_TTL))
+
+
+def _is_news(job: Job, challenge: Challenge) -> bool:
+    """Whether nobody has told of the change that brought its user to that epoch. Raises NotYet before it stands."""
+    _require_true(lambda: _has_reached(challenge))
+    # Of two who change it at once, one does; both have queued this.
+    return _is_first(f"told-change:{challenge.user_id}:{challenge.epoch}:{job.letter}", job)
 
 
 def _require_true(is_true: Callable[[], bool]) -> None:
