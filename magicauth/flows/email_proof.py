@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from magicauth import audit, challenges, limits, mail, metrics
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge, Purpose
-from magicauth.engines import REDIS_IS_AWAY
+from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, Refused, TooMany
 from magicauth.flows import security
 from magicauth.models import Action, User
@@ -185,7 +185,7 @@ def reopened_on_failure(ended: Challenge) -> Iterator[None]:
         yield
     except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
         # Whoever has waited for Redis once does not wait again.
-        if not isinstance(error, SQLAlchemyError) or not _reopen(ended):
+        if hangs(error) or not _reopen(ended):
             reopen_later(ended)
         raise
 
