@@ -36,7 +36,7 @@ def sent() -> Response:
 
 @bp.get("/users/signup")
 def ask_the_rest() -> Response:
-    token = _token()
+    token = read_token()
     try:
         challenge = invitation(token)
     except Denied as refusal:
@@ -48,11 +48,7 @@ def ask_the_rest() -> Response:
 @again(ask_the_rest)
 def finish() -> Response:
     user, next_page = sign_up.finish(
-        _token(), read_text("name"), read_password(), read_text("phone"), read_text("email"), visitor()
+        read_token(), read_text("name"), read_password(), read_text("phone"), read_text("email"), visitor()
     )
     guards.start_session(user, ["email"] + (["password"] if user.password_hash else []))
     return go(next_page or "/home", "User saved!", 201, user=as_json(user))
-
-
-def _token() -> str:
-    return read_token()

@@ -4,7 +4,6 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, g
 
@@ -108,16 +107,9 @@ def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
         "letter": _letter_state(challenge),
         "webmail": webmail(pending.email),
         "next": pending.next,
-        "change_url": _change_url(pending),
+        "change_url": _CHANGE_ADDRESS[pending.purpose],
+        "remember": pending.remember,
     }
-
-
-def _change_url(pending: Pending) -> str:
-    """With what was typed and picked there; a link could put anybody's address into the form of a change."""
-    if pending.purpose == "change_email":
-        return _CHANGE_ADDRESS["change_email"]
-    known = {"email": pending.email, "next": pending.next, "remember": "on" if pending.remember else ""}
-    return f"{_CHANGE_ADDRESS[pending.purpose]}?{urlencode({name: value for name, value in known.items() if value})}"
 
 
 def _letter_state(challenge: Challenge | None) -> str:

@@ -231,7 +231,9 @@ def test_logout_undone_nor_by_many_requests_at_once(app, ada, gate, redis):
     assert len(redis.keys("magicauth:session:*")) == len({session_id(tab) for tab in survivors}) <= 1
 
 
-def test_a_button_pressed_many_times_at_once_loses_no_sign_in_under_way(app, ada):
+def test_a_button_pressed_many_times_at_once_loses_no_sign_in_under_way(app, ada, monkeypatch):
+    # A press that comes after the first has given the session a new id asks for a letter of its own.
+    monkeypatch.setitem(app.config, "MAGICAUTH_LIMIT_MAILS_PER_ADDRESS", [])
     browser = other_browser(ada)
     browser.post("/auth", data={"email": EMAIL})
     presses = [same_browser(browser) for _ in range(6)]
