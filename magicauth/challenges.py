@@ -13,6 +13,7 @@ from flask import current_app
 
 from magicauth import crypto
 from magicauth.extensions import Script, keyring, redis
+from magicauth.stored import known
 
 Purpose = Literal["sign_in", "sign_up", "reset", "change_email", "fresh", "undo_email", "not_me"]
 
@@ -209,10 +210,10 @@ def take(challenge: Challenge) -> Challenge | None:
 
 def reopen(challenge: Challenge) -> None:
     """Takes its end back, with a new life, where what it was to lead to could not be done and nobody got in by it."""
-    if challenge.purpose == "change_email" and redis().get(_change_key(challenge.user_id)) != challenge.id.encode():
-        # Its owner has ended it while it was being answered.
-        return
     _reissue([_key(challenge.id)], ttl(challenge.purpose), *_fields(challenge))
+    if challenge.purpose == "change_email" and redis().get(_change_key(challenge.user_id)) != challenge.id.encode():
+        # Its owner has ended it while it was being answered. Looked at afterwards: he may be ending it just now.
+        redis().delete(_key(challenge.id))
 
 
 def resend(challenge: Challenge) -> tuple[Challenge | None, int]:
@@ -279,9 +280,8 @@ def _fields(challenge: Challenge) -> list[Any]:
 
 def _read(challenge_id: str, stored: dict[bytes, bytes]) -> Challenge:
     fields: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
-    # One that an earlier release has stored lacks what is newer.
     numbers = {name: int(fields.get(name, 0)) for name in ("epoch", "attempts", "opens", "sends", "handed", "followed")}
-    return Challenge(**(fields | numbers | {"id": challenge_id, "sent": float(fields["sent"])}))
+    return Challenge(**(known(Challenge, fields) | numbers | {"id": challenge_id, "sent": float(fields["sent"])}))
 
 
 def _change_key(user_id: str) -> str:

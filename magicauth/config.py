@@ -55,7 +55,8 @@ def _line(value: str) -> str:
 
 
 def _sender_of_letters(value: str) -> str:
-    if not value.isprintable() or not re.fullmatch(r"[^\s<>,@]+@[^\s<>,@]+", _only_address(value)):
+    # A name of any script, but an address in ASCII: a domain as its `xn--` form.
+    if not value.isprintable() or not re.fullmatch(r"[!-;=?A-~]+@[!-;=?A-~]+", _only_address(value)):
         raise ValueError("must be an address such as help@example.org or Help <help@example.org>")
     return value
 

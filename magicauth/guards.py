@@ -18,6 +18,9 @@ from magicauth.pending import Pending
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# What `_facts` puts into a session.
+_FACTS = frozenset(("name", "email", "phone", "admin", "has_password", "language", "joined", "updated"))
+
 
 class CurrentUser:
     """The user who is signed in. What the session holds costs no SQL; any other attribute loads the row, once."""
@@ -121,6 +124,7 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
 
 def freshen(proof: str) -> None:
     """Makes the sign-in fresh again, under a new session id."""
+    session.pop("confirming", None)
     session["auth_time"] = round(time.time(), 3)
     session["amr"] = sorted({*session["amr"], proof})
     sessions.this_session().renew()
@@ -150,7 +154,8 @@ def known_user() -> CurrentUser | None:
     """Who is signed in, for what a page shows: by the session alone, so that a page says who reads it even while the
     database is away. Never a guard."""
     if "current_user" not in g and sessions.this_session().has_cookie:
-        return CurrentUser(sessions.this_session().data) if "user_id" in session else None
+        data = sessions.this_session().data
+        return CurrentUser(data) if "user_id" in data and data.keys() >= _FACTS else None
     user: CurrentUser | None = g.get("current_user")
     return user
 
@@ -171,15 +176,17 @@ def chosen_language() -> str | None:
 
 def pending() -> Pending | None:
     """The sign-in, or other proof of an address, that is under way in this browser."""
-    stored = session.get("pending")
-    if stored is None or stored["until"] < time.time():
-        return None
-    return Pending.load(stored)
+    return _under_way("pending")
+
+
+def confirming() -> Pending | None:
+    """The code that makes the sign-in fresh, if one was asked for: beside a change of address that waits for its."""
+    return _under_way("confirming")
 
 
 def keep_pending(under_way: Pending, *, risen: bool = False) -> None:
     """Keeps what is under way; under a new session id where it has risen in what it proves."""
-    session["pending"] = under_way.dump()
+    session["confirming" if under_way.purpose == "fresh" else "pending"] = under_way.dump()
     if risen:
         sessions.this_session().renew()
 
@@ -187,6 +194,14 @@ def keep_pending(under_way: Pending, *, risen: bool = False) -> None:
 def drop_pending() -> None:
     """Forgets what is under way."""
     session.pop("pending", None)
+    session.pop("confirming", None)
+
+
+def _under_way(where: str) -> Pending | None:
+    stored = session.get(where)
+    if stored is None or stored["until"] < time.time():
+        return None
+    return Pending.load(stored)
 
 
 def _run(view: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -212,8 +227,10 @@ def _signed_in() -> CurrentUser | None:
 
 
 def _still_good() -> bool:
-    # Redis may have lost the deletion of a session in a failover; the database has not forgotten the epoch.
-    if not sessions.is_due_to_slide(sessions.this_session().data):
+    # Redis may have lost the deletion of a session in a failover; the database has not forgotten the epoch. An earlier
+    # release may have begun the session, without a fact that this one shows.
+    data = sessions.this_session().data
+    if data.keys() >= _FACTS and not sessions.is_due_to_slide(data):
         return True
     user = User.by_id(session["user_id"])
     if user is None or not user.stands(session["epoch"]):

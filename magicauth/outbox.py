@@ -25,6 +25,7 @@ from magicauth.broker import NAMESPACE, QUEUE, Broker
 from magicauth.challenges import Challenge
 from magicauth.engines import REDIS_IS_AWAY
 from magicauth.extensions import Script, redis
+from magicauth.stored import known
 
 # A letter without a challenge is news for a day, and then no more.
 LETTER_LIFE = 86_400
@@ -151,7 +152,7 @@ class Outbox:
 
     def _send(self, stored: dict[str, Any]) -> None:
         try:
-            self._send_now(Job(**stored))
+            self._send_now(Job(**known(Job, stored)))
         except REDIS_IS_AWAY:
             # To be tried again; dramatiq would call it a mistake of ours.
             raise _NotSent(final=False) from None

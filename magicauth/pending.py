@@ -6,11 +6,13 @@ from typing import Any
 
 from magicauth import challenges
 from magicauth.challenges import Challenge, Purpose
+from magicauth.stored import known
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A question that this browser asked and what it has shown. `email` is canonical. `user_id` stands only once
+    """A question that this browser asked and what it has shown. `email` is canonical, `to` where the letters go: as it
+    was typed, or as its account writes it. `user_id` stands only once
     something was proven; `epoch` is the user's then: a password or e-mail changed since makes it all void. `sent` and
     `until` are seconds since 1970."""
 
@@ -24,16 +26,18 @@ class Pending:
     epoch: int = 0
     next: str = ""
     remember: bool = False
+    to: str = ""
 
     @classmethod
     def asking(cls, challenge: Challenge, email: str, **fields: Any) -> "Pending":
         """What is under way when the challenge's letter has been asked for."""
-        return cls(challenge.id, challenge.purpose, email, challenge.sent, _until(challenge), **fields)
+        sent, until = challenge.sent, _until(challenge)
+        return cls(challenge.id, challenge.purpose, email, sent, until, to=challenge.email, **fields)
 
     @classmethod
     def load(cls, stored: dict[str, Any]) -> "Pending":
         """From what the session holds."""
-        return cls(**(stored | {"proofs": tuple(stored["proofs"])}))
+        return cls(**(known(cls, stored) | {"proofs": tuple(stored["proofs"])}))
 
     def dump(self) -> dict[str, Any]:
         """As the session holds it."""

@@ -142,7 +142,7 @@ _NUMBERED = (
     *("user_id", "name", "email", "phone", "admin", "has_password", "language", "joined", "updated"),
     *("epoch", "amr", "auth_time", "created", "seen", "remember", "browser", "ip", "pending"),
 )
-_OURS = {*_NUMBERED, "wanted", "notice"}
+_OURS = {*_NUMBERED, "confirming", "wanted", "notice"}
 _NUMBER_OF: dict[str, Any] = {name: number for number, name in enumerate(_NUMBERED)}
 _NAME_OF: dict[Any, str] = dict(enumerate(_NUMBERED))
 
@@ -209,14 +209,11 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             # another request of the same browser may have brought a new one.
             self.client.set(self._get_store_id(session.sid), self.serializer.encode(session), ex=life, xx=True)
             return
-        replaced = self._get_store_id(session.replaced) if session.replaced else None
-        if replaced and session.carried_on and "user_id" in session:
-            # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew.
-            if not self.client.delete(replaced):
-                return
-            replaced = None
         session.sid = self._generate_sid(self.sid_length)
-        self._write_new(session, life, replaced)
+        if not self._write_new(session, life):
+            # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew.
+            self._end(session)
+            return
         kept_for = min(_COOKIE_LIFE, life_at_most(session.data)) if session.permanent else None
         cookies.give(response, app.config["SESSION_COOKIE_NAME"], session.sid, kept_for)
 
@@ -229,16 +226,25 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         with contextlib.nullcontext() if has_app_context() else app.app_context():
             return data if data is not None and is_live(data) else None
 
-    def _write_new(self, session: Session, life: int, replaced: str | None) -> None:
+    def _write_new(self, session: Session, life: int) -> bool:
+        """Writes it, and ends the one that it replaces. False if it carries on one that had ended already."""
         store_id = self._get_store_id(session.sid or "")
         pipeline = self.client.pipeline(transaction=False)
         pipeline.set(store_id, self.serializer.encode(session), ex=life, nx=True)
         if "user_id" in session:
             _index(pipeline, session, store_id.removeprefix(_PREFIX))
-        if replaced:
-            # Last: a sign-in under way can go on from it where Redis dies in between.
-            pipeline.delete(replaced)
-        pipeline.execute()
+        if session.replaced is None:
+            pipeline.execute()
+            return True
+        carries_on = session.carried_on and "user_id" in session
+        if carries_on:
+            # Not before the new one stands: where Redis dies in between, the old one is still good.
+            pipeline.execute()
+        pipeline.delete(self._get_store_id(session.replaced))
+        if session.owner:
+            pipeline.zrem(_index_key(session.owner), digest(session.replaced))
+        results = pipeline.execute()
+        return bool(results[0]) if carries_on else True
 
     def _end(self, session: Session) -> None:
         for sid in filter(None, (session.sid, session.replaced)):
@@ -359,8 +365,6 @@ def _index(pipeline: Any, session: Session, store_id: str) -> None:
     pipeline.expire(
         key, current_app.config["MAGICAUTH_REMEMBER_ABSOLUTE"] + current_app.config["MAGICAUTH_SESSION_ABSOLUTE"]
     )
-    if session.replaced:
-        pipeline.zrem(key, digest(session.replaced))
 
 
 def _indexed(user_id: str) -> list[str]:

@@ -69,6 +69,7 @@ def init_app(app: Flask) -> None:
         gettext=translate,
         ngettext=translate_plural,
         query=_query,
+        notice=notice,
     )
     app.jinja_env.filters.update(datetime=_shown, clock=_clock, ago=_ago, browser=_browser)
     app.context_processor(_context)
@@ -122,7 +123,6 @@ def _context() -> dict[str, Any]:
         "dir": "rtl" if language in RIGHT_TO_LEFT else "ltr",
         "refusal": g.get("refusal"),
         "typed": typed() | typed_before() if request else {},
-        "notice": notice() if request else None,
     }
 
 

@@ -178,7 +178,7 @@ def test_production_refuses_to_start_without_any_one_of_them(complete, tmp_path,
         ),
         *(
             ("MAIL_DEFAULT_SENDER", value, "must be an address such as help@example.org or Help <help@example.org>.")
-            for value in ("a@example.org, b@example.org", "Help a@example.org")
+            for value in ("a@example.org, b@example.org", "Help a@example.org", "hilfe@bücher.example")
         ),
         *(
             ("MAIL_SERVER", value, "MAIL_SERVER must be the name of a host, such as smtp.example.org.")

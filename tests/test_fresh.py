@@ -260,6 +260,13 @@ def test_a_sign_in_under_way_is_no_sign_in(ada, mailbox):
 # --- attacks: values of one purpose at the door of another -----------------------------------------------------------
 
 
+def test_a_change_of_address_that_waits_for_its_code_goes_on_beside_it(ada, mailbox):
+    ada.post("/account/email", data={"email": NEW_EMAIL})
+    code = ask_code(ada, mailbox)
+    assert ada.post("/auth/fresh", data={"OTP": code}).status_code == 303
+    assert ada.post("/verify", data={"OTP": mailbox.last(NEW_EMAIL).code}).location == "/account"
+
+
 def test_a_fresh_code_answers_nothing_else(app, stale, mailbox):
     code = ask_code(stale, mailbox)
     answer = stale.post("/verify", json={"OTP": code})

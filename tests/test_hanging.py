@@ -106,8 +106,17 @@ def say_that_it_was_not_me(client):
     return client, "/auth/not_me", {"token": Letters(client.application).last().token}
 
 
+def say_again_who_one_is(client):
+    client.post("/auth/fresh/code")
+    return client, "/auth/fresh", {"OTP": Letters(client.application).last().code}
+
+
 @pytest.mark.parametrize("commands", range(12))
-@pytest.mark.parametrize("get_ready", [ask_for_a_code, follow_a_link, say_that_it_was_not_me])
+@pytest.mark.parametrize(
+    "get_ready",
+    [ask_for_a_code, follow_a_link, say_that_it_was_not_me, say_again_who_one_is],
+    ids=lambda do: do.__name__,
+)
 def test_what_a_redis_that_is_lost_in_between_leaves_undone_can_be_done_again(app, client, lost, get_ready, commands):
     sign_up(client)
     browser, path, form = get_ready(client)

@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from flask import Blueprint, abort, flash, get_flashed_messages, redirect, session
+from flask import Blueprint, abort, flash, get_flashed_messages, redirect, render_template_string, session
 from flask.testing import FlaskClient
 from instruments import later, session_id
 from pages import EMAIL, JSON, is_signed_in, other_browser, sign_in, sign_up
@@ -51,6 +51,10 @@ def app(make_new_app):
     @pages.get("/report")
     def report():
         abort(404, description="No such report.")
+
+    @pages.get("/fragment")
+    def fragment():
+        return render_template_string("<p>{{ site_name }}</p>")
 
     app.register_blueprint(pages)
     return app
@@ -158,3 +162,10 @@ def test_its_own_settings_are_kept_and_ours_may_be_lists_and_bytes(make_new_app)
 def test_a_misspelt_setting_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"MAGICAUTH_SIGNUP is no setting of ours \(MAGICAUTH_SIGN_UP is meant\?\)\."):
         create_app({"MAGICAUTH_MODE": "development", "MAGICAUTH_SIGNUP": "closed"}, instance_path=str(tmp_path))
+
+
+def test_a_template_that_shows_no_notice_leaves_it_for_the_page_that_does(client):
+    sign_up(client)
+    client.post("/account", data={"name": "Ada King"})
+    assert client.get("/fragment").text == "<p>magicauth</p>"
+    assert "Saved." in client.get("/account").text

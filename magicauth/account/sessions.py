@@ -36,10 +36,11 @@ def end() -> Response:
     if store_id is None:
         raise NotFound(N_("Session not found."))
     # An intruder who is shown out must not take the account along by an address that he typed before. First, so that
-    # pressing again helps where Redis went away in between.
+    # pressing again helps where Redis went away in between; and once more for what he typed meanwhile.
     challenges.void_change(row.id.hex)
     if not sessions.revoke(row.id.hex, store_id):
         raise NotFound(N_("Session not found."))
+    challenges.void_change(row.id.hex)
     audit.record(Action.SESSION_ENDED, visitor(), row)
     security.warn("sessions_ended", row, visitor())
     notices.notify(N_("That session is ended."))

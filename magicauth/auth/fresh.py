@@ -16,8 +16,8 @@ bp = Blueprint("fresh", __name__)
 @bp.get("/auth/fresh")
 @login_required
 def ask() -> Response:
-    pending = guards.pending()
-    challenge = challenges.get(pending.challenge_id) if pending and pending.purpose == "fresh" else None
+    confirming = guards.confirming()
+    challenge = challenges.get(confirming.challenge_id) if confirming else None
     return page(
         "auth/fresh.html",
         email=current_user.email,
@@ -33,8 +33,7 @@ def ask() -> Response:
 def confirm() -> Response:
     typed = read("OTP")
     if typed:
-        fresh.by_code(current_user.row, guards.pending(), typed, visitor())
-        guards.drop_pending()
+        fresh.by_code(current_user.row, guards.confirming(), typed, visitor())
     else:
         fresh.by_password(current_user.row, read("password"), visitor())
     guards.freshen("email" if typed else "password")
@@ -47,5 +46,5 @@ def confirm() -> Response:
 @login_required
 @again(ask)
 def send_code() -> Response:
-    guards.keep_pending(fresh.send_code(current_user.row, guards.pending(), visitor()))
+    guards.keep_pending(fresh.send_code(current_user.row, guards.confirming(), visitor()))
     return go("/auth/fresh", "Letter sent to your email!")

@@ -4,10 +4,9 @@ from flask import Blueprint, Response
 
 from magicauth import guards, notices
 from magicauth.errors import N_, Denied
-from magicauth.flows import email_proof, not_me
+from magicauth.flows import not_me
 from magicauth.reader import read_token
 from magicauth.respond import again, go, link_gone, page
-from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("not_me", __name__)
@@ -27,7 +26,6 @@ def ask() -> Response:
 @again(ask)
 def secure() -> Response:
     challenge = not_me.look_at(read_token())
-    this_session().if_lost = lambda: email_proof.reopen_later(challenge)
     pending = not_me.secure(challenge, visitor())
     if guards.other_account(challenge.user_id):
         notices.notify(N_("That account is signed out everywhere. You stay signed in here."))

@@ -15,7 +15,6 @@ from magicauth.visitor import visitor
 
 def answered(challenge: Challenge, message: str = "OK") -> Response:
     """On with what the challenge is for."""
-    this_session().if_lost = lambda: email_proof.reopen_later(challenge)
     with email_proof.good_until_done(challenge):
         if challenge.purpose == "change_email":
             return _email_changed(challenge)

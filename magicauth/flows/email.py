@@ -29,7 +29,7 @@ def resend(user: User, pending: Pending, visitor: Visitor) -> Pending:
     """Sends that letter again. Raises TooMany."""
 
     def anew(challenge_id: str) -> Challenge:
-        return _ask(user, pending.email, pending.email, visitor, challenge_id)
+        return _ask(user, pending.email, pending.to or pending.email, visitor, challenge_id)
 
     return email_proof.resend(pending, visitor, anew)
 

@@ -18,6 +18,7 @@ from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, Refused, 
 from magicauth.flows import security
 from magicauth.models import Action, User
 from magicauth.pending import Pending
+from magicauth.sessions import this_session
 from magicauth.visitor import Visitor
 
 # Purposes whose letters are answered at /verify and /auth/link.
@@ -179,21 +180,16 @@ def by_link(token: str, here: str, typed_email: str) -> Challenge:
 @contextmanager
 def reopened_on_failure(ended: Challenge) -> Iterator[None]:
     """Does what an ended challenge leads to, inside the block: a database that takes no writes, or dies before it has
-    committed, or a Redis that stumbles, burns no code and no link. Not for the end itself: where its answer is lost,
-    another may have had it, and got in."""
+    committed, or a Redis that stumbles or cannot keep the session afterwards, burns no code and no link.
+    Not for the end itself: where its answer is lost, another may have had it, and got in."""
+    this_session().if_lost = lambda: _reopen_later(ended)
     try:
         yield
     except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
         # Whoever has waited for Redis once does not wait again.
         if hangs(error) or not _reopen(ended):
-            reopen_later(ended)
+            _reopen_later(ended)
         raise
-
-
-def reopen_later(ended: Challenge) -> None:
-    """Takes the end of a challenge by which nobody got in back, when Redis answers again."""
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
-    threading.Thread(target=_reopen_when_redis_is_back, args=(app, ended), daemon=True).start()
 
 
 @contextmanager
@@ -259,6 +255,11 @@ def _reopen(ended: Challenge) -> bool:
         challenges.reopen(ended)
         return True
     return False
+
+
+def _reopen_later(ended: Challenge) -> None:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    threading.Thread(target=_reopen_when_redis_is_back, args=(app, ended), daemon=True).start()
 
 
 def _reopen_when_redis_is_back(app: Flask, ended: Challenge) -> None:

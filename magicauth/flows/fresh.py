@@ -15,7 +15,7 @@ def send_code(user: User, under_way: Pending | None, visitor: Visitor) -> Pendin
     def ask(challenge_id: str = "") -> Challenge:
         return email_proof.ask("fresh", user.canonical_email, user.email, user, visitor, challenge_id=challenge_id)
 
-    if under_way is not None and under_way.purpose == "fresh":
+    if under_way is not None:
         return email_proof.resend(under_way, visitor, ask)
     return Pending.asking(ask(), user.canonical_email)
 
@@ -28,7 +28,7 @@ def by_password(user: User, password: str, visitor: Visitor) -> None:
 
 def by_code(user: User, pending: Pending | None, typed: str, visitor: Visitor) -> None:
     """Raises NotFound, Invalid, Incorrect or TooMany."""
-    challenge = email_proof.by_code(pending if pending and pending.purpose == "fresh" else None, typed, visitor)
+    challenge = email_proof.by_code(pending, typed, visitor)
     with email_proof.good_until_done(challenge):
         if email_proof.user_of(challenge).id != user.id:
             raise NotFound(N_("OTP not found"), reason="the code of another account")

@@ -39,7 +39,7 @@ def resend(pending: Pending, visitor: Visitor) -> Pending:
 
     def anew(challenge_id: str) -> Challenge:
         user = account(pending.email)
-        to = user.email if user else pending.email
+        to = user.email if user else pending.to or pending.email
         return email_proof.ask(
             pending.purpose, pending.email, to, user, visitor, pending.next, challenge_id=challenge_id
         )

@@ -152,6 +152,15 @@ def test_the_letter_can_be_asked_for_again(ada, mailbox, redis):
         assert ada.post("/verify", data={"OTP": first.code}).location == "/account"
 
 
+def test_a_new_letter_after_spent_guesses_keeps_the_address_as_it_was_typed(ada, mailbox):
+    ada.post("/account/email", data={"email": "Ada.King@New.Example.org"})
+    for _ in range(5):
+        ada.post("/verify", data={"OTP": "0"})
+    assert ada.post("/verify/resend").location == "/verify"
+    assert ada.post("/verify", data={"OTP": mailbox.last().code}).location == "/account"
+    assert address(ada) == "Ada.King@new.example.org"
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -368,6 +377,24 @@ def test_a_change_that_was_ended_while_it_was_being_answered_is_not_opened_again
         challenges.void_change(taken.user_id)
         challenges.reopen(taken)
         assert challenges.get(taken.id) is None
+
+
+def test_nor_one_that_is_ended_just_then(app, ada, mailbox):
+    ada.post("/account/email", data={"email": NEW})
+    with app.app_context():
+        challenge = challenges.open_link(mailbox.last(NEW).token, ["change_email"])
+
+    def act(number):
+        with app.app_context():
+            challenges.void_change(challenge.user_id) if number else challenges.reopen(challenge)
+
+    for _ in range(40):
+        with app.app_context():
+            challenges.take(challenge)
+            challenges.remember_change(challenge, challenge.user_id)
+        at_once(2, act)
+        with app.app_context():
+            assert challenges.get(challenge.id) is None
 
 
 def test_a_second_change_takes_the_place_of_the_first(ada, mailbox):
