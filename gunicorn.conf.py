@@ -4,6 +4,7 @@ WEB_CONCURRENCY processes (2) of GUNICORN_THREADS threads (4) listen at BIND, el
 127.0.0.1:8000. Nothing of ours is imported here: the master forks workers that load the code anew, so HUP upgrades it.
 """
 
+import contextlib
 import gc
 import json
 import logging
@@ -105,9 +106,11 @@ class Worker(ThreadWorker):
                 while self.alive and os.getppid() == self.ppid:
                     time.sleep(0.05)
                 raise SystemExit(0) from None
-            print(f"Error: {error}", file=sys.stderr, flush=True)
-            # With this status one worker ends gunicorn, instead of being replaced for ever.
-            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
+            with contextlib.suppress(OSError):
+                print(f"Error: {error}", file=sys.stderr, flush=True)
+            # With this status one worker ends gunicorn, instead of being replaced for ever. At once: where nobody reads
+            # what it said, Python would end with another.
+            os._exit(Arbiter.WORKER_BOOT_ERROR)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every setting: name, how it is read, default, help. Production refuses to start with one missing or insecure."""
+"""Every setting: name, how it is read, default, help. Production refuses to start with one missing or unusable."""
 
 import contextlib
 import difflib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.utils import getaddresses
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 import limits
@@ -22,6 +22,13 @@ from sqlalchemy.exc import ArgumentError
 
 SECRET_KEY_LENGTH = 32
 DAY = 86_400
+# Seconds or guesses: what Redis can count with.
+_MOST = 999_999_999_999
+# What may stand after the question mark of REDIS_URL. redis-py takes more, which change what our code gets.
+_REDIS_OPTIONS = (
+    *("db", "username", "password", "client_name", "health_check_interval", "socket_keepalive"),
+    *("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+)
 # No budget counts for longer: Redis must be able to keep its counter.
 _LONGEST_LIMIT = 3660 * DAY
 
@@ -67,7 +74,10 @@ def _only_address(value: str) -> str:
 
 
 def _mail_server(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._:\[\]-]+", value):
+    with contextlib.suppress(ValueError):
+        ip_address(value)
+        return value
+    if len(value) > 253 or not re.fullmatch(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", value):
         raise ValueError("must be the name of a host, such as smtp.example.org")
     return value
 
@@ -87,9 +97,10 @@ def _flag(value: str) -> bool:
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        limit = f"from {least}" + (f" to {most}" if most is not None else "")
-        if not re.fullmatch(r"[0-9]{1,12}", value) or int(value) < least or (most is not None and int(value) > most):
-            raise ValueError(f"must be a whole number {limit}")
+        if most is None and re.fullmatch(r"0*[1-9][0-9]{12,}", value):
+            raise ValueError(f"must be at most {_MOST}")
+        if not re.fullmatch(r"[0-9]+", value) or int(value) < least or (most is not None and int(value) > most):
+            raise ValueError(f"must be a whole number from {least}" + (f" to {most}" if most is not None else ""))
         return int(value)
 
     return parse
@@ -139,10 +150,17 @@ def origin_of(url: str) -> str | None:
     return f"{parts.scheme}://{shown}" + (f":{port}" if port not in (None, default_port) else "")
 
 
+def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address; one of IPv4 that a listener for both writes as `::ffff:203.0.113.9` is one of IPv4. Raises
+    ValueError."""
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
 def is_loopback(host: str) -> bool:
     """Whether `host`, without a port, names this machine only: localhost, 127.0.0.0/8 or ::1."""
     with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ip_address(host.strip("[]")).is_loopback
     return host.lower() == "localhost"
 
 
@@ -188,6 +206,8 @@ def _redis_url(value: str) -> str:
     if parts.scheme in ("redis", "rediss") and not (len(ports) == 1 and re.fullmatch(r"(/[0-9]*)?", parts.path)):
         raise ValueError("must name one host and the number of a database, such as redis://localhost:6379/0")
     try:
+        if any(name not in _REDIS_OPTIONS for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+            raise ValueError
         if "+" not in parts.scheme:
             parse_url(value)
     except ValueError:
@@ -212,7 +232,7 @@ SETTINGS = [
         "MAGICAUTH_MODE",
         _one_of("production", "development"),
         "production",
-        "`production` refuses to start with a setting missing or insecure; `development` needs none.",
+        "`production` refuses to start with a setting missing or unusable; `development` needs none.",
     ),
     Setting("SECRET_KEY", _trimmed, None, "Keys for codes and links are made from it. 32 characters or more."),
     Setting(
@@ -304,6 +324,7 @@ SETTINGS = [
     ),
 ]
 
+_KNOWN = [setting.name for setting in SETTINGS]
 # What production cannot do without, and why.
 _NEEDED = {
     "SECRET_KEY": f"codes and links are made from it; it wants {SECRET_KEY_LENGTH} random characters or more",
@@ -315,19 +336,21 @@ _NEEDED = {
 
 
 def misspelt(names: Iterable[str]) -> dict[str, str]:
-    """Names that look like settings of ours and are none, and what follows."""
-    known = [setting.name for setting in SETTINGS]
-    found = sorted(name for name in names if name.startswith("MAGICAUTH_") and name not in known)
-    meant = {name: difflib.get_close_matches(name, known, n=1) for name in found}
-    return {name: "no setting of ours" + (f" ({near[0]} is meant?)" if near else "") for name, near in meant.items()}
+    """Names that begin as settings of ours and are none, and what follows."""
+    found = sorted(name for name in names if name.startswith("MAGICAUTH_") and name not in _KNOWN)
+    return {name: "no setting of ours" + (f" ({near} is meant?)" if (near := meant(name)) else "") for name in found}
+
+
+def meant(name: str, likeness: float = 0.6) -> str:
+    """The setting whose name is at least so like this one (1.0: the same), or ""."""
+    return next(iter(difflib.get_close_matches(name, _KNOWN, n=1, cutoff=likeness)), "")
 
 
 def of_flask(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What is given to `create_app` for Flask, other extensions or the site itself. Raises ConfigError."""
     if problems := [f"{name} is {words}." for name, words in misspelt(settings).items()]:
         raise ConfigError(problems)
-    known = {setting.name for setting in SETTINGS}
-    return {name: value for name, value in settings.items() if name not in known}
+    return {name: value for name, value in settings.items() if name not in _KNOWN}
 
 
 def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:

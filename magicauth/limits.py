@@ -15,6 +15,7 @@ from limits import RateLimitItem
 
 from magicauth import metrics
 from magicauth.addresses import canonical_for_counting
+from magicauth.config import ip_address
 from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import TooMany
 from magicauth.extensions import Script, keyring
@@ -86,12 +87,10 @@ def clear(asker: Asker) -> None:
 def network(ip: str) -> str:
     """What is counted as one client: an IPv4 address, or the /64 that one IPv6 subscriber has."""
     try:
-        address = ipaddress.ip_address(ip.partition("%")[0])
+        address = ip_address(ip.partition("%")[0])
     except ValueError:
         return "unknown"
     if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)
 

@@ -42,10 +42,12 @@ class Mailbox:
         self._folder = folder
         self._onward = onward
 
-    def deliver(self, message: flask_mail.Message) -> None:
-        """Keeps `message`, says so on the console, and hands it on to the SMTP server if there is one."""
+    def deliver(self, message: flask_mail.Message | None) -> None:
+        """Hands `message` on to the SMTP server, if there is one, keeps it and says so on the console."""
         if self._onward is not None:
             self._onward(message)
+        if message is None:
+            return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         draft = self._folder / f".{name}"

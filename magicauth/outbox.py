@@ -93,8 +93,12 @@ class _HangUp(dramatiq.Middleware):
         self._hang_up()
 
 
+# What the mail server said: "refused" is its final no to one recipient, which says nothing of other letters.
+Last = Literal["", "ok", "failed", "refused"]
 Write = Callable[[Job, Challenge | None], flask_mail.Message | None]
-Deliver = Callable[[flask_mail.Message], None]
+# None where there is nothing to send: the mail server is asked all the same, so that how the post stands after it tells
+# nobody which of two addresses gets letters.
+Deliver = Callable[[flask_mail.Message | None], None]
 
 
 class Outbox:
@@ -161,31 +165,34 @@ class Outbox:
         with self.app.app_context():
             challenge = challenges.get(job.challenge_id) if job.challenge_id else None
             if reason := _why_not(job, challenge):
-                log.info("letter dropped: %s", reason, extra={"letter": job.letter})
-                _note(job, "dropped")
+                _drop(job, reason)
                 return
             try:
                 message = self.write(job, challenge)
-                if message is not None:
-                    self.deliver(message)
+                self.deliver(message)
             except REDIS_IS_AWAY:
                 raise
             except NotYet:
                 if time.time() - job.context["at"] > _NEVER_AFTER:
-                    _note(job, "dropped")
+                    _drop(job, "what it tells of was not done")
                     return
                 raise _NotSent(final=False) from None
             except Exception as error:
-                _note(job, "failed", type(error).__name__)
+                final = not smtp.worth_a_retry(error)
+                refused = final and isinstance(error, smtplib.SMTPRecipientsRefused)
+                _note(job, "failed", "refused" if refused else "failed", type(error).__name__)
                 # What a mail server answers is left out; a mistake of ours is not.
                 ours = not isinstance(error, smtplib.SMTPException | OSError)
                 log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter}, exc_info=ours)
-                raise _NotSent(final=not smtp.worth_a_retry(error)) from None
+                raise _NotSent(final=final) from None
             # It is out: a Redis that went away meanwhile must not have it sent again.
             with contextlib.suppress(*REDIS_IS_AWAY):
                 if challenge is not None:
                     challenges.handed_over(challenge, job.send)
-            _note(job, "sent" if message is not None else "dropped")
+            if message is None:
+                _drop(job, "there is nothing to tell, or not again today", "ok")
+            else:
+                _note(job, "sent", "ok")
 
 
 def wait_for_threads(worker: dramatiq.Worker) -> None:
@@ -218,8 +225,8 @@ def put(job: Job, life: int = LETTER_LIFE) -> None:
 @dataclass(frozen=True)
 class Status:
     """How the post stands. `oldest` is the age in seconds of the oldest letter that waits for its first try (one that a
-    single mail server puts off for hours is nobody's fault); `last` is "ok", "failed" or "" for the last delivery,
-    `reason` why it failed."""
+    single mail server puts off for hours is nobody's fault); `last` is how the last delivery went, "" if there was
+    none, `reason` why it failed."""
 
     waiting: int
     retrying: int
@@ -231,7 +238,7 @@ class Status:
     @property
     def degraded(self) -> bool:
         """Whether letters do not get through as they should."""
-        return self.last == "failed" or self.oldest > OLD_AFTER
+        return self.last in ("failed", "refused") or self.oldest > OLD_AFTER
 
 
 def status() -> Status:
@@ -248,7 +255,7 @@ def status() -> Status:
 
 
 def is_failing() -> bool:
-    """Whether the last delivery of any letter failed. Raises RedisError."""
+    """Whether the mail server did not take the last letter, whoever it was for. Raises RedisError."""
     return bool(redis().hget(_STATE_KEY, "last") == b"failed")
 
 
@@ -291,12 +298,17 @@ def _try_again(_: int, error: BaseException) -> bool:
     return not (isinstance(error, _NotSent) and error.final)
 
 
-def _note(job: Job, became: Literal["sent", "failed", "dropped"], reason: str = "") -> None:
-    """Notes what became of a letter, if Redis is there: the letter itself is done with."""
+def _drop(job: Job, why: str, last: Last = "") -> None:
+    log.info("letter dropped: %s", why, extra={"letter": job.letter})
+    _note(job, "dropped", last)
+
+
+def _note(job: Job, became: Literal["sent", "failed", "dropped"], last: Last, reason: str = "") -> None:
+    """Notes what became of a letter, and how the mail server answered if it was asked, if Redis is there: the letter
+    itself is done with."""
     pipeline = redis().pipeline(transaction=False)
     pipeline.hincrby(_COUNTS_KEY, f"{job.letter} {became}", 1)
-    if became != "dropped":
-        last = "ok" if became == "sent" else became
+    if last:
         pipeline.hset(_STATE_KEY, mapping={"last": last, "reason": reason, "at": round(time.time())})
     with contextlib.suppress(*REDIS_IS_AWAY):
         pipeline.execute()

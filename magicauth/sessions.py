@@ -240,6 +240,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         if carries_on:
             # Not before the new one stands: where Redis dies in between, the old one is still good.
             pipeline.execute()
+            pipeline = self.client.pipeline(transaction=False)
         pipeline.delete(self._get_store_id(session.replaced))
         if session.owner:
             pipeline.zrem(_index_key(session.owner), digest(session.replaced))

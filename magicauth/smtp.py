@@ -55,11 +55,12 @@ class PostOffice:
     def __init__(self) -> None:
         self._here = threading.local()
 
-    def __call__(self, message: flask_mail.Message) -> None:
-        """Sends `message`. Raises SMTPException or OSError."""
+    def __call__(self, message: flask_mail.Message | None) -> None:
+        """Sends `message`, or without one sees whether the server is there. Raises SMTPException or OSError."""
         connection = self._open()
         try:
-            connection.send(message)
+            if message is not None:
+                connection.send(message)
         except BaseException:
             self.hang_up()
             raise

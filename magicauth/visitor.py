@@ -1,6 +1,5 @@
 """Who asks: client address, browser, and which accounts this browser is known to by its device cookie."""
 
-import ipaddress
 import re
 import time
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from flask import Response, current_app, request
 from flask_babel import get_locale
 
 from magicauth import cookies
+from magicauth.config import ip_address
 from magicauth.crypto import Keyring
 from magicauth.errors import N_
 from magicauth.extensions import keyring
@@ -96,7 +96,7 @@ def _address(text: str) -> str:
     if match := _WITH_PORT.fullmatch(text):
         text = match[1] or match[2]
     try:
-        return str(ipaddress.ip_address(text.partition("%")[0]))
+        return str(ip_address(text.partition("%")[0]))
     except ValueError:
         return ""
 

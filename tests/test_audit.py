@@ -204,7 +204,7 @@ def test_the_command_filters(app, client, redis):
         client.post("/account", data={"name": "Ada King"})
     since = events(app)[-1]["at"][:19]
     assert len(events(app, "--since", since)) == 1
-    assert events(app, "--user", "nobody@example.org") == []
+    assert events(app, "--user", EMAIL, "--action", "user:deleted") == []
 
 
 def test_the_table_is_the_newest_first_under_a_heading(app, client):

@@ -218,6 +218,7 @@ UNKNOWN = [
     ("users", "sign-out"),
     ("sessions", "list"),
     ("sessions", "list", "--json"),
+    ("audit", "--user"),
 ]
 
 
@@ -500,15 +501,19 @@ def test_the_doctor_warns_of_settings_that_are_not_what_they_seem(redis_url, tmp
         "MAIL_USERNAME": "us",
     }
     monkeypatch.setenv("MAGICAUTH_SIGNUP", "closed")
+    monkeypatch.setenv("MAIL_SERVR", "smtp.example.org")
     with quiet_app(redis_url, tmp_path, **shell_settings(redis_url, tmp_path) | settings) as app:
         output = app.test_cli_runner().invoke(args=["doctor", "--json"]).stdout
-    warnings = {found["check"]: found["words"] for found in json.loads(output) if found["state"] == "warning"}
+    states = {found["check"]: found["state"] for found in json.loads(output)}
+    warnings = {found["check"]: found["words"] for found in json.loads(output) if found["state"] != "ok"}
+    assert states["MAGICAUTH_SESSION_IDLE"] == "warning" and states["MAGICAUTH_SIGNUP"] == "wrong"
     assert warnings["MAGICAUTH_SESSION_IDLE"].startswith("9: longer than MAGICAUTH_SESSION_ABSOLUTE")
     assert warnings["MAGICAUTH_REMEMBER_IDLE"].startswith("9: longer than MAGICAUTH_REMEMBER_ABSOLUTE")
     assert warnings["MAGICAUTH_METRICS_TOKEN"].startswith("looks guessable")
     assert warnings["MAGICAUTH_ALLOWED_ORIGINS"].startswith("http://app.example.org: without https")
     assert warnings["mail log-in"].startswith("one without the other")
     assert warnings["MAGICAUTH_SIGNUP"] == "no setting of ours (MAGICAUTH_SIGN_UP is meant?)"
+    assert warnings["MAIL_SERVR"] == "no setting of ours (MAIL_SERVER is meant?)"
     assert "sesame" not in output
 
 

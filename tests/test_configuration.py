@@ -182,7 +182,14 @@ def test_production_refuses_to_start_without_any_one_of_them(complete, tmp_path,
         ),
         *(
             ("MAIL_SERVER", value, "MAIL_SERVER must be the name of a host, such as smtp.example.org.")
-            for value in ("http://smtp.example.org", "smtp.example.org/x", "two names")
+            for value in (
+                "http://smtp.example.org",
+                "smtp.example.org/x",
+                "two names",
+                "smtp..example.org",
+                "h:25",
+                "x" * 64,
+            )
         ),
         *(
             ("MAGICAUTH_LIMIT_MAILS_PER_IP", value, 'must be limits such as "5 per hour; 10 per day".')
@@ -208,11 +215,13 @@ FROM_TO = {
 def test_whole_numbers_are_whole_and_in_range(complete, tmp_path, name):
     least, most = FROM_TO.get(name, (1, None))
     until = f" to {most}" if most else ""
-    bad = ["x", "1.5", "-1", "+5", "1e3", "5 5", "\u0665", "1_000", "0x10", "9" * 13, str(least - 1)]
+    bad = ["x", "1.5", "-1", "+5", "1e3", "5 5", "\u0665", "1_000", "0x10", str(least - 1)]
     for value in bad + ([str(most + 1)] if most else []):
         assert problems(complete | {name: value}, tmp_path) == [
             f"{name} must be a whole number from {least}{until}."
         ], value
+    too_large = "must be at most 999999999999" if most is None else f"must be a whole number from {least}{until}"
+    assert problems(complete | {name: "9" * 13}, tmp_path) == [f"{name} {too_large}."]
     for value in (least, most or 10**9):
         assert config.load(complete | {name: f" {value}\n"}, tmp_path)[name] == value
         assert config.load(complete | {name: value}, tmp_path)[name] == value
@@ -304,7 +313,11 @@ def test_the_public_url_is_kept_as_browsers_write_an_origin(complete, tmp_path, 
                 "redis://:hunter2/x@localhost:6379/0",
                 "redis://:hunter2#x@localhost:6379/0",
                 "redis://localhost/hunter2",
-                "redis://localhost/0?socket_timeout=hunter2",
+                "redis://localhost/0?health_check_interval=hunter2",
+                "redis://localhost/0?hunter2=1",
+                "redis://localhost/0?decode_responses=true",
+                "redis://localhost/0?max_connections=1",
+                "redis+cluster://localhost?hunter2=1",
                 "redis://[::1/0",
                 "redis+cluster://localhost:hunter2",
                 "redis+sentinel://:hunter2@localhost:26379",

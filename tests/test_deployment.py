@@ -3,6 +3,7 @@
 import gc
 import http.server
 import json
+import os
 import re
 import runpy
 import shutil
@@ -91,6 +92,18 @@ def test_gunicorn_says_each_missing_setting_once_and_ends(tmp_path):
     assert [process.output.count(f"  - {name} is missing: ") for name in NEEDED] == [1] * len(NEEDED)
     assert "Traceback" not in process.output
     assert process.output.count("Booting worker") == 2
+
+
+def test_gunicorn_ends_though_nobody_reads_what_is_missing():
+    env = clean_environment() | {"BIND": "127.0.0.1:0"}
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen([GUNICORN], env=env, cwd=ROOT, stdout=write, stderr=write) as process:
+        os.close(write)
+        try:
+            assert process.wait(PATIENCE) != 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("command", [("run",), ("db", "upgrade"), ("routes",)])

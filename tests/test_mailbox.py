@@ -96,7 +96,7 @@ def test_no_other_machine_sees_it_even_through_a_proxy(make_app, mailbox, client
             elsewhere = {"environ_overrides": {"REMOTE_ADDR": address}}
             assert client.get(path, **elsewhere).status_code == 404, address
             assert client.get(path, headers=JSON, **elsewhere).get_json() == {"status": "FAIL", "message": "Not found."}
-        for address in ("127.0.0.1", "127.0.0.7", "::1"):
+        for address in ("127.0.0.1", "127.0.0.7", "::1", "::ffff:127.0.0.1"):
             assert client.get(path, environ_overrides={"REMOTE_ADDR": address}).status_code == 200, address
     behind = make_app(MAGICAUTH_TRUSTED_PROXIES=1).test_client()
     assert behind.get("/dev/mailbox").status_code == 200

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from flask import Config, current_app
 
 from magicauth import migrating, outbox
-from magicauth.config import SECRET_KEY_LENGTH, is_loopback, misspelt
+from magicauth.config import SECRET_KEY_LENGTH, is_loopback, meant, misspelt
 from magicauth.extensions import db, redis
 from magicauth.ops.health import database_answers
-from magicauth.respond import AWAY
+from magicauth.respond import AWAY, reason_of
 from magicauth.smtp import MailConnection
 
 State = Literal["ok", "warning", "wrong"]
@@ -25,6 +25,8 @@ REDIS_LEAST = (7, 0)
 CLOCK_SKEW_MOST = 5.0
 # Random text of the least length has about twenty different characters; words and repetitions have fewer.
 DIFFERENT_CHARACTERS_LEAST = 12
+# MAIL_SERVR is; PORT and DATABASE are names of others.
+_MISSPELT_LIKENESS = 0.9
 # For all that is asked of it.
 DNS_TIMEOUT = 2.0
 # Nobody's (RFC 2606, RFC 6761), or no names: without records.
@@ -126,7 +128,10 @@ def _metrics_token(config: Config) -> Iterator[Finding]:
 
 def _misspelt(_: Config) -> Iterator[Finding]:
     for name, words in misspelt(os.environ).items():
-        yield Finding(name, "warning", words)
+        yield Finding(name, "wrong", words)
+    for name in sorted(os.environ.keys() - misspelt(os.environ).keys()):
+        if (near := meant(name, _MISSPELT_LIKENESS)) not in ("", name):
+            yield Finding(name, "warning", f"no setting of ours ({near} is meant?)")
 
 
 def _is_production() -> bool:
@@ -182,7 +187,7 @@ def _database() -> Iterator[Finding]:
         with db.engine.connect() as connection:
             current, head, is_known = migrating.revisions(connection)
     except AWAY as error:
-        yield Finding("database", "wrong", f"does not answer ({type(error).__name__})")
+        yield Finding("database", "wrong", f"does not answer ({reason_of(error)})")
         return
     yield Finding("database", "ok", db.engine.dialect.name)
     if current == head:
@@ -203,7 +208,7 @@ def _mail() -> Iterator[Finding]:
         try:
             host = MailConnection(current_app.extensions["mail"]).configure_host()
             host.quit()
-        except (smtplib.SMTPException, OSError) as error:
+        except (smtplib.SMTPException, OSError, UnicodeError) as error:
             yield Finding("mail", "wrong", f"{where} does not take letters ({type(error).__name__}: {error})")
         else:
             yield Finding("mail", "ok", where)

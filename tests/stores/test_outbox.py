@@ -535,11 +535,39 @@ def test_where_sign_up_is_not_open_the_waiting_page_does_not_tell_whose_letter_g
         office.replies = ["451 later"]
         owner = ask(EMAIL)
         wait_for(lambda: state(app).last == "failed")
+        assert 'data-letter="delayed"' in shown(owner)
         # Whose letter is not written a second time today.
         stranger = ask("nobody@example.org")
         wait_for(lambda: redis.hget("magicauth:mail:counts", "sign_in dropped") == b"1")
     assert shown(owner) == shown(stranger)
-    assert 'data-letter="delayed"' in shown(owner)
+
+
+@pytest.mark.parametrize("email", [EMAIL, "nobody@example.org"])
+def test_where_sign_up_is_not_open_a_letter_that_is_not_written_leaves_the_post_as_one_that_is(
+    app, redis, office, email
+):
+    app.config["MAGICAUTH_SIGN_UP"] = "closed"
+
+    def ask(email):
+        browser = app.test_client()
+        browser.post("/auth", data={"email": email})
+        wait_for(lambda: empty(redis))
+        return browser
+
+    with delivering(app):
+        ask("nobody@example.org")
+        office.recipient_replies = ["550 no such user", "250 OK"]
+        refused = ask("mistyped@example.org")
+        assert app.test_client().get("/readyz").get_json()["mail"] == "degraded"
+        # One who is not there is not the mail server's fault, and slows nobody's letter.
+        assert 'data-letter="sent"' in refused.get("/verify").text
+        ask(email)
+        assert app.test_client().get("/readyz").get_json()["mail"] == "ok"
+    office.close()
+    with delivering(app):
+        asking = app.test_client()
+        asking.post("/auth", data={"email": email})
+        wait_for(lambda: state(app).last == "failed")
 
 
 def test_an_account_that_is_gone_meanwhile_is_sent_no_code(app, asking, office, redis):
