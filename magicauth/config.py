@@ -279,7 +279,12 @@ SETTINGS = [
         "required",
         "Whether an account must, may or cannot have a password.",
     ),
-    Setting("MAGICAUTH_SIGN_UP", _one_of("open", "invite", "closed"), "open", "Who may sign up."),
+    Setting(
+        "MAGICAUTH_SIGN_UP",
+        _one_of("open", "invite", "closed"),
+        "open",
+        "Who may sign up. Links that were mailed before stay good.",
+    ),
     Setting("MAGICAUTH_CODE_DIGITS", _whole(6, 10), 6, "Digits of a mailed code."),
     Setting("MAGICAUTH_CODE_ATTEMPTS", _whole(1), 5, "Guesses for one challenge."),
     Setting("MAGICAUTH_SIGN_IN_TTL", _whole(1), 600, "Seconds that a sign-in letter is good."),

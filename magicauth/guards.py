@@ -4,6 +4,7 @@ import functools
 import time
 import uuid
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,6 +19,8 @@ from magicauth.pending import Pending
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Of somebody who mistyped an address, or has several.
+_ASKED_BEFORE = 4
 # What `_facts` puts into a session.
 _FACTS = frozenset(("name", "email", "phone", "admin", "has_password", "language", "joined", "updated"))
 
@@ -179,6 +182,13 @@ def pending() -> Pending | None:
     return _under_way("pending")
 
 
+def asked_here() -> list[str]:
+    """The ids of the challenges that this browser asked for, of this address and of the last others, the latest first:
+    their links need not be told for whom they are."""
+    under_way = pending()
+    return [under_way.challenge_id, *under_way.asked_before] if under_way else []
+
+
 def confirming() -> Pending | None:
     """The code that makes the sign-in fresh, if one was asked for: beside a change of address that waits for its."""
     return _under_way("confirming")
@@ -186,7 +196,11 @@ def confirming() -> Pending | None:
 
 def keep_pending(under_way: Pending, *, risen: bool = False) -> None:
     """Keeps what is under way; under a new session id where it has risen in what it proves."""
-    session["confirming" if under_way.purpose == "fresh" else "pending"] = under_way.dump()
+    if under_way.purpose == "fresh":
+        session["confirming"] = under_way.dump()
+    else:
+        before = [challenge_id for challenge_id in asked_here() if challenge_id != under_way.challenge_id]
+        session["pending"] = replace(under_way, asked_before=tuple(before[:_ASKED_BEFORE])).dump()
     if risen:
         sessions.this_session().renew()
 

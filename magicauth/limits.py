@@ -26,19 +26,25 @@ _PER: dict[Kind, str] = {"mails": "ADDRESS", "codes": "ACCOUNT", "passwords": "A
 # All counters or none, so that a request that is refused for one budget does not eat another, and so that parallel
 # requests cannot all see the last free place. Every counter shares one hash slot: a step over several is atomic on a
 # Cluster too, at the price of one shard that serves them all.
-_take = Script("""
+_WAIT = """
 local wait = 0
 for i, key in ipairs(KEYS) do
   if tonumber(redis.call('GET', key) or '0') >= tonumber(ARGV[i]) then
     wait = math.max(wait, redis.call('PTTL', key))
   end
 end
+"""
+_look = Script(_WAIT + "return wait")
+_take = Script(
+    _WAIT
+    + """
 if wait > 0 then return wait end
 for i, key in ipairs(KEYS) do
   if redis.call('INCR', key) == 1 then redis.call('EXPIRE', key, ARGV[#KEYS + i]) end
 end
 return 0
-""")
+"""
+)
 # A counter that has expired meanwhile is not made anew below zero.
 _give_back = Script("""
 for i, key in ipairs(KEYS) do
@@ -72,6 +78,12 @@ def take(kind: Kind, asker: Asker) -> None:
     if wait_ms > 0:
         metrics.LIMITS_HIT.labels(kind).inc()
         raise TooMany(wait_ms / 1000, reason=f"{kind} budget spent")
+
+
+def seconds_to_wait(kind: Kind, asker: Asker) -> float:
+    """Seconds until a place of each budget of `kind` may be had; 0 if one may now."""
+    counters = _counters(kind, asker)
+    return int(_look([key for key, _ in counters], *(item.amount for _, item in counters))) / 1000
 
 
 def give_back(kind: Kind, asker: Asker, places: int = 1) -> None:

@@ -37,4 +37,6 @@ def own_path(value: str) -> str:
             return ""
         if parts.scheme or parts.netloc:
             return ""
-    return value
+    # A form's address would answer 405. What is no page of ours may be another application's behind the same proxy.
+    methods = current_app.url_map.bind("").allowed_methods(unquote(value.partition("?")[0]))
+    return value if not methods or "GET" in methods else ""

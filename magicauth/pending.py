@@ -12,9 +12,9 @@ from magicauth.stored import known
 @dataclass(frozen=True)
 class Pending:
     """A question that this browser asked and what it has shown. `email` is canonical, `to` where the letters go: as it
-    was typed, or as its account writes it. `user_id` stands only once
-    something was proven; `epoch` is the user's then: a password or e-mail changed since makes it all void. `sent` and
-    `until` are seconds since 1970."""
+    was typed, or as its account writes it. `user_id` stands only once something was proven; `epoch` is the user's then:
+    a password or e-mail changed since makes it all void. `asked_before` are the ids of challenges that it asked for
+    earlier. `sent` and `until` are seconds since 1970."""
 
     challenge_id: str
     purpose: Purpose
@@ -27,6 +27,7 @@ class Pending:
     next: str = ""
     remember: bool = False
     to: str = ""
+    asked_before: tuple[str, ...] = ()
 
     @classmethod
     def asking(cls, challenge: Challenge, email: str, **fields: Any) -> "Pending":
@@ -37,11 +38,12 @@ class Pending:
     @classmethod
     def load(cls, stored: dict[str, Any]) -> "Pending":
         """From what the session holds."""
-        return cls(**(known(cls, stored) | {"proofs": tuple(stored["proofs"])}))
+        lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
+        return cls(**known(cls, stored | lists))
 
     def dump(self) -> dict[str, Any]:
         """As the session holds it."""
-        return vars(self) | {"proofs": list(self.proofs)}
+        return dict(vars(self))
 
     def asked_again(self, challenge: Challenge) -> "Pending":
         """With another letter on its way, of the same challenge or of a new one."""

@@ -52,6 +52,24 @@ def test_the_link_as_json(browser, mailbox):
     )
 
 
+def test_the_browser_that_asked_for_two_addresses_asked_for_both(client, mailbox):
+    for email in (EMAIL, "eve@example.org"):
+        sign_up(client, email)
+    browser = other_browser(client)
+    browser.post("/auth", data={"email": EMAIL})
+    mine = mailbox.last(EMAIL)
+    for number in range(4):
+        browser.post("/auth", data={"email": f"eve{number or ''}@example.org"})
+    assert browser.get(mine.link, headers=JSON).get_json()["here"] is True
+    assert follow(browser, mine.token) == (200, "/auth/password")
+    browser.post("/auth/password", data={"password": PASSWORD})
+    assert browser.get("/home", headers=JSON).get_json()["user"]["email"] == EMAIL
+    # Another browser still names the address.
+    browser.post("/logout")
+    browser.post("/auth", data={"email": EMAIL})
+    assert follow(other_browser(client), mailbox.last(EMAIL).token) == DENIED
+
+
 def test_the_token_may_stand_in_the_query(browser, mailbox):
     assert browser.post(mailbox.last().link).location == "/users?limit=3"
 

@@ -88,6 +88,22 @@ def test_back_to_the_code_of_an_account_that_changed_says_that_it_is_over(app, b
     assert browser.get("/auth/password").location == "/verify"
 
 
+def test_beginning_again_keeps_the_proof_of_the_address(browser, mailbox):
+    letters = len(mailbox.all())
+    assert browser.post("/auth", data={"email": EMAIL}).location == "/auth/password"
+    assert browser.post("/auth", json={"email": EMAIL, "password": "not the one"}).status_code == 401
+    answer = browser.post("/auth", json={"email": EMAIL, "password": PASSWORD})
+    assert (answer.status_code, answer.get_json()["next"]) == (200, "/home")
+    assert is_signed_in(browser)
+    assert [letter.subject for letter in mailbox.all()[:-letters]] == ["New sign-in to magicauth"]
+
+
+def test_beginning_again_after_the_account_changed_begins_anew(app, browser, mailbox):
+    raise_epoch(app)
+    assert browser.post("/auth", data={"email": EMAIL, "password": PASSWORD}).location == "/verify"
+    assert not is_signed_in(browser)
+
+
 def test_who_is_signed_in_has_no_such_step(browser):
     assert prove(browser, PASSWORD) == (200, "/home")
     assert prove(browser, PASSWORD)[0] == 404

@@ -31,6 +31,17 @@ def choose(browser, password=NEW):
 # --- the journey -----------------------------------------------------------------------------------------------------
 
 
+def test_asking_twice_sends_one_letter_and_later_the_same_code_again(browser, mailbox, redis):
+    browser.post("/auth/reset", data={"email": EMAIL})
+    letter = mailbox.last(EMAIL)
+    assert browser.post("/auth/reset", data={"email": EMAIL.upper()}).location == "/verify"
+    assert mailbox.last(EMAIL) == letter
+    with later(redis, 61):
+        browser.post("/auth/reset", data={"email": EMAIL})
+        assert mailbox.last(EMAIL).sent_at > letter.sent_at and mailbox.last(EMAIL).code == letter.code
+        assert browser.post("/verify", data={"OTP": letter.code}).location == "/auth/reset/password"
+
+
 def test_the_code_leads_to_a_new_password_and_in(client, browser, mailbox):
     asked = browser.post("/auth/reset", data={"email": EMAIL})
     assert (asked.status_code, asked.location) == (303, "/verify")

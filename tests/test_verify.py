@@ -311,6 +311,13 @@ def test_asking_too_soon_says_how_long_to_wait(browser, mailbox):
     assert type_code(browser, mailbox.last().code)[0] == 200
 
 
+def test_whoever_must_wait_for_a_budget_too_is_told_of_the_longer_wait(make_app):
+    client = make_app(MAGICAUTH_LIMIT_MAILS_PER_ADDRESS="1 per 10 minutes").test_client()
+    client.post("/auth", data={"email": EMAIL})
+    answer = client.post("/verify/resend", json={})
+    assert answer.status_code == 429 and 500 < int(answer.headers["Retry-After"]) <= 600
+
+
 def test_the_same_code_and_link_come_again_when_the_wait_is_over(browser, mailbox, redis):
     wait = int(browser.post("/verify/resend", json={}).headers["Retry-After"])
     first = mailbox.last()

@@ -26,7 +26,7 @@ def ask() -> Response:
 @fresh_sign_in_required
 @again(ask)
 def start() -> Response:
-    guards.keep_pending(email.start(current_user.row, read("email"), visitor()))
+    guards.keep_pending(email.start(current_user.row, read("email"), visitor(), guards.pending()))
     return go("/verify", "Letter sent to your email!")
 
 

@@ -23,7 +23,7 @@ def show() -> Response:
         challenge = email_proof.look_at_link(token)
     except Denied as refusal:
         return link_gone(refusal, "/auth", current_user.email if current_user else "")
-    here = _asked_here() == challenge.id
+    here = challenge.id in guards.asked_here()
     metrics.LINKS_LOOKED_AT.labels("asker" if here else "other").inc()
     return page(
         "auth/link.html",
@@ -41,10 +41,5 @@ def show() -> Response:
 @bp.post("/auth/link")
 @again(show)
 def follow() -> Response:
-    challenge = email_proof.by_link(read_token(), _asked_here(), read("email"))
+    challenge = email_proof.by_link(read_token(), guards.asked_here(), read("email"))
     return steps.answered(challenge)
-
-
-def _asked_here() -> str:
-    pending = guards.pending()
-    return pending.challenge_id if pending else ""

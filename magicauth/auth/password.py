@@ -4,11 +4,10 @@ from flask import Blueprint, Response, abort, current_app, g, request
 
 from magicauth import guards
 from magicauth.auth import steps
-from magicauth.errors import N_, NotFound
+from magicauth.errors import NotFound
 from magicauth.flows import sign_in
 from magicauth.reader import read, wants_json
 from magicauth.respond import again, go, page
-from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("password", __name__)
@@ -44,9 +43,4 @@ def ask() -> Response:
 @again(ask)
 def prove() -> Response:
     pending = sign_in.prove_password(guards.pending(), read("password"), visitor())
-    if not this_session().claim():
-        # Another press of the same button was quicker, and has signed this browser in.
-        if wants_json():
-            raise NotFound(N_("Sign-in not found."))
-        return go(pending.next or "/home")
-    return steps.go_on(pending, "Password is correct")
+    return steps.go_on_once(pending, "Password is correct")

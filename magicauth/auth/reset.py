@@ -30,7 +30,7 @@ def ask() -> Response:
 @bp.post("/auth/reset")
 @again(ask)
 def start() -> Response:
-    guards.keep_pending(password.start_reset(read("email"), visitor(), own_path(read("next"))))
+    guards.keep_pending(password.start_reset(read("email"), visitor(), guards.pending(), own_path(read("next"))))
     return go("/verify", "Letter sent to your email!")
 
 

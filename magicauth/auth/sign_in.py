@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, g
 
 from magicauth import guards
+from magicauth.auth import steps
 from magicauth.flows import sign_in
 from magicauth.guards import current_user
 from magicauth.next_page import own_path
@@ -42,5 +43,8 @@ def start() -> Response:
         next_page=own_path(read("next")),
         remember=read_flag("remember"),
     )
+    if "email" in pending.proofs:
+        # The code was typed before.
+        return steps.go_on_once(pending)
     guards.keep_pending(pending, risen=bool(pending.proofs))
     return go("/verify", "Letter sent to your email!")

@@ -4,10 +4,11 @@ from flask import Response
 
 from magicauth import guards, notices
 from magicauth.challenges import Challenge
-from magicauth.errors import N_
+from magicauth.errors import N_, NotFound
 from magicauth.flows import email, email_proof, sign_in
 from magicauth.guards import current_user
 from magicauth.pending import Pending
+from magicauth.reader import wants_json
 from magicauth.respond import go
 from magicauth.sessions import this_session
 from magicauth.visitor import visitor
@@ -34,6 +35,16 @@ def go_on(pending: Pending, message: str = "OK") -> Response:
         return go(pending.next or "/home", message)
     guards.keep_pending(pending, risen=True)
     return go("/auth/password" if wanted == "password" else "/verify", message)
+
+
+def go_on_once(pending: Pending, message: str = "OK") -> Response:
+    """The same, after a password: of many presses of its button at once, one goes on."""
+    if this_session().claim():
+        return go_on(pending, message)
+    # Another was quicker, and has signed this browser in.
+    if wants_json():
+        raise NotFound(N_("Sign-in not found."))
+    return go(pending.next or "/home")
 
 
 def _email_changed(challenge: Challenge) -> Response:

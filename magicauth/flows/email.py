@@ -14,7 +14,7 @@ from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
-def start(user: User, typed_email: str, visitor: Visitor) -> Pending:
+def start(user: User, typed_email: str, visitor: Visitor, under_way: Pending | None) -> Pending:
     """Mails a code and a link to the new address, the same whether or not it has an account.
 
     Raises Invalid or TooMany.
@@ -22,7 +22,9 @@ def start(user: User, typed_email: str, visitor: Visitor) -> Pending:
     email, typed = parse_email(typed_email)
     if email == user.canonical_email:
         raise Invalid(errors={"email": [N_("This is your address already.")]})
-    return Pending.asking(_ask(user, email, typed, visitor), email)
+    epoch = 0 if User.by_email(email) else user.session_epoch
+    kept = email_proof.kept("change_email", email, epoch, under_way, lambda kept: resend(user, kept, visitor))
+    return kept or Pending.asking(_ask(user, email, typed, visitor), email)
 
 
 def resend(user: User, pending: Pending, visitor: Visitor) -> Pending:

@@ -74,16 +74,35 @@ def ask(
     return challenge
 
 
+def kept(
+    purpose: Purpose, email: str, epoch: int, under_way: Pending | None, resend: Callable[[Pending], Pending]
+) -> Pending | None:
+    """What is under way in this browser already for that purpose and address, of an account as it is now (`epoch`, 0
+    for a stranger): it goes on with the same code, and `resend` sends its letter again once it may."""
+    if under_way is None or (under_way.purpose, under_way.email) != (purpose, email):
+        return None
+    challenge = challenges.get(under_way.challenge_id)
+    if challenge is None or challenge.attempts_left == 0 or challenge.epoch != epoch:
+        return None
+    if seconds_to_wait(challenge) > 0:
+        return under_way
+    try:
+        return resend(under_way)
+    except LetterOnItsWay:
+        return under_way
+
+
 def resend(pending: Pending, visitor: Visitor, renew: Callable[[str], Challenge]) -> Pending:
     """Sends the letter of what is under way again: the same code and link, so that no letter already on its way dies;
     or a new one, which `renew` opens under an id, if its guesses or its time are over. Raises TooMany."""
     challenge = challenges.get(pending.challenge_id)
     if challenge is None or challenge.attempts_left == 0:
         return _renewed(pending, renew)
+    asker = visitor.asker(pending.email)
     wait = seconds_to_wait(challenge)
     if wait > 0:
-        raise LetterOnItsWay(wait)
-    asker = visitor.asker(pending.email)
+        # Whoever waits for so long is not told then to wait for a budget.
+        raise LetterOnItsWay(max(wait, limits.seconds_to_wait("mails", asker)))
     limits.take("mails", asker)
     again, wait_after_all = challenges.resend(challenge)
     if again is None:
@@ -157,14 +176,14 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     return replace(taken, attempts=taken.attempts - 1)
 
 
-def by_link(token: str, here: str, typed_email: str) -> Challenge:
+def by_link(token: str, here: Collection[str], typed_email: str) -> Challenge:
     """The challenge that the link answers, ended by it; as it stood before this try, so that it can be reopened. `here`
-    is the id of the challenge that this browser asked for; a browser that did not ask names the address.
+    are the ids of challenges that this browser asked for; a browser that did not ask names the address.
 
     Raises Denied. An address that is mistyped costs one of a few tries and leaves the link good.
     """
     challenge = look_at_link(token)
-    elsewhere = challenge.id != here
+    elsewhere = challenge.id not in here
     # A mail scanner that presses the button types no address, and costs the link nothing.
     if elsewhere and not (typed_email and challenges.attempt_address(challenge, canonical_or_nothing(typed_email))):
         raise Denied(

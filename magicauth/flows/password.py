@@ -15,10 +15,16 @@ from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
-def start_reset(typed_email: str, visitor: Visitor, next_page: str = "", *, counted: bool = True) -> Pending:
+def start_reset(
+    typed_email: str, visitor: Visitor, under_way: Pending | None = None, next_page: str = "", *, counted: bool = True
+) -> Pending:
     """Mails a code and a link; the same for every address. Raises Invalid, or TooMany where letters are `counted`."""
     email, typed = parse_email(typed_email)
     user = sign_in.account(email)
+    epoch = user.session_epoch if user else 0
+    kept = email_proof.kept("reset", email, epoch, under_way, lambda kept: sign_in.resend(kept, visitor))
+    if kept is not None:
+        return replace(kept, next=next_page or kept.next)
     challenge = email_proof.ask(
         "reset", email, user.email if user else typed, user, visitor, next_page, counted=counted
     )

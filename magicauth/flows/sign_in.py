@@ -4,12 +4,11 @@ from dataclasses import replace
 
 from flask import current_app
 
-from magicauth import audit, challenges, limits
+from magicauth import audit, limits
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, Incorrect, NotFound
 from magicauth.flows import email_proof, password_proof, security
-from magicauth.flows.email_proof import LetterOnItsWay
 from magicauth.flows.proofs import Proof, missing
 from magicauth.models import Action, User
 from magicauth.pending import Pending
@@ -26,7 +25,9 @@ def start(
     email, typed = parse_email(typed_email)
     asks_password = current_app.config["MAGICAUTH_PASSWORDS"] != "off" and password != ""
     user = _check_password(email, password, visitor) if asks_password else account(email)
-    pending = _kept(under_way, email, visitor, user)
+    pending = _proven(under_way, email, user) or email_proof.kept(
+        "sign_in", email, user.session_epoch if user else 0, under_way, lambda kept: resend(kept, visitor)
+    )
     if pending is None:
         challenge = email_proof.ask("sign_in", email, user.email if user else typed, user, visitor, next_page)
         pending = Pending.asking(challenge, email)
@@ -97,16 +98,9 @@ def _check_password(email: str, password: str, visitor: Visitor) -> User:
         raise Incorrect(N_("Email or password is incorrect.")) from None
 
 
-def _kept(under_way: Pending | None, email: str, visitor: Visitor, user: User | None) -> Pending | None:
-    """The sign-in for the same address that is open in this browser already: it goes on, with the same code."""
-    if under_way is None or under_way.purpose != "sign_in" or under_way.email != email:
+def _proven(under_way: Pending | None, email: str, user: User | None) -> Pending | None:
+    """The sign-in whose code was typed here already, and whose password is missing: it wants no other letter."""
+    if under_way is None or user is None or (under_way.purpose, under_way.email) != ("sign_in", email):
         return None
-    challenge = challenges.get(under_way.challenge_id)
-    if challenge is None or challenge.attempts_left == 0 or challenge.epoch != (user.session_epoch if user else 0):
-        return None
-    if email_proof.seconds_to_wait(challenge) > 0:
-        return under_way
-    try:
-        return resend(under_way, visitor)
-    except LetterOnItsWay:
-        return under_way
+    proven = "email" in under_way.proofs and (under_way.user_id, under_way.epoch) == (user.id.hex, user.session_epoch)
+    return under_way if proven else None

@@ -152,6 +152,14 @@ def test_the_letter_can_be_asked_for_again(ada, mailbox, redis):
         assert ada.post("/verify", data={"OTP": first.code}).location == "/account"
 
 
+def test_asking_twice_sends_one_letter(ada, mailbox):
+    ada.post("/account/email", data={"email": NEW})
+    letter = mailbox.last(NEW)
+    assert ada.post("/account/email", data={"email": NEW}).location == "/verify"
+    assert mailbox.last(NEW) == letter
+    assert ada.post("/verify", data={"OTP": letter.code}).location == "/account"
+
+
 def test_a_new_letter_after_spent_guesses_keeps_the_address_as_it_was_typed(ada, mailbox):
     ada.post("/account/email", data={"email": "Ada.King@New.Example.org"})
     for _ in range(5):
