@@ -28,7 +28,7 @@ def signal(action: Action) -> NamedSignal:
     return _signals.signal(action.value)
 
 
-def record(
+def commit(
     action: Action,
     visitor: Visitor,
     user: User | None = None,

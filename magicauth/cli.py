@@ -121,7 +121,7 @@ def create_user(email: str, name: str, admin: bool, password_stdin: bool) -> Non
     )
     db.session.add(user)
     try:
-        audit.record(Action.CREATED, _operator(), user)
+        audit.commit(Action.CREATED, _operator(), user)
     except IntegrityError:
         db.session.rollback()
         raise click.ClickException(f"{typed} has an account already.") from None
@@ -139,7 +139,7 @@ def invite(email: str) -> None:
         raise click.ClickException(f"{typed} has an account already.")
     challenge = challenges.issue("sign_up", typed)
     mail.about_challenge("invitation", challenge, _operator())
-    audit.record(Action.INVITED, _operator(), canonical_email=canonical_email)
+    audit.commit(Action.INVITED, _operator(), canonical_email=canonical_email)
     click.echo(f"Invitation on its way: {typed}")
 
 
@@ -149,7 +149,7 @@ def promote(email: str) -> None:
     """Makes an administrator."""
     user = _user(email)
     user.is_admin = True
-    audit.record(Action.PROMOTED, _operator(), user)
+    audit.commit(Action.PROMOTED, _operator(), user)
     click.echo(f"{user.email} is an administrator.")
 
 
@@ -159,7 +159,7 @@ def demote(email: str) -> None:
     """Makes an administrator one no longer."""
     user = _user(email)
     user.is_admin = False
-    audit.record(Action.DEMOTED, _operator(), user)
+    audit.commit(Action.DEMOTED, _operator(), user)
     click.echo(f"{user.email} is not an administrator.")
 
 
@@ -179,7 +179,7 @@ def enable(email: str) -> None:
     """Opens an account that was disabled."""
     user = _user(email)
     user.disabled = False
-    audit.record(Action.ENABLED, _operator(), user)
+    audit.commit(Action.ENABLED, _operator(), user)
     click.echo(f"{user.email} is enabled.")
 
 

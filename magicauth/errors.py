@@ -10,8 +10,10 @@ def N_(message: str) -> str:
 
 
 class Refused(Exception):
-    """A request that is refused. `respond` makes it HTML or JSON; `reason` goes to the log and nowhere else."""
+    """A request that is refused. `respond` makes it HTML or JSON; `reason` goes to the log and nowhere else; by `kind`
+    templates know it, and not by its words."""
 
+    kind = ""
     status = 400
     message = N_("Invalid request.")
     retry_after: int | None = None
@@ -35,10 +37,38 @@ class Invalid(Refused):
     """400: what was sent cannot be used; nothing was changed."""
 
 
+class TokenMissing(Invalid):
+    """400: a link without its token."""
+
+    kind = "token_missing"
+    message = N_("Token required.")
+
+
+class AddressTaken(Invalid):
+    """400: the address has an account."""
+
+    kind = "address_taken"
+    message = N_("Email already in use.")
+
+
+class CodeMissing(Invalid):
+    """400: no code was typed."""
+
+    kind = "code_missing"
+    message = N_("OTP required.")
+
+
 class Incorrect(Refused):
     """401: a password or code that does not match."""
 
     status = 401
+
+
+class CodeIncorrect(Incorrect):
+    """401: a code that does not match; `attempts_left` of its challenge."""
+
+    kind = "code_incorrect"
+    message = N_("Incorrect OTP")
 
 
 class SignInRequired(Refused):
@@ -67,6 +97,20 @@ class NotFound(Refused):
 
     status = 404
     message = N_("Not found.")
+
+
+class CodeOver(NotFound):
+    """404: no code is waited for: none was asked for, or it was used, has expired, or its guesses are spent."""
+
+    kind = "code_over"
+    message = N_("OTP not found")
+
+
+class SignInOver(NotFound):
+    """404: nothing was proven here, or the account has changed since."""
+
+    kind = "sign_in_over"
+    message = N_("Sign-in not found.")
 
 
 class TooLarge(Refused):

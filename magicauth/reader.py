@@ -177,7 +177,7 @@ def _json_fields(body: bytes) -> dict[str, Any]:
         text = body.decode("utf-8")
         fields = json.loads(text, object_pairs_hook=_pairs_once, parse_constant=_no_constant)
         # Lone surrogates are text to Python and to nothing else: no database, hash or page can take them.
-        text.encode() and json.dumps(fields, ensure_ascii=False).encode()
+        json.dumps(fields, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Invalid(reason="malformed JSON") from None
     if not isinstance(fields, dict):

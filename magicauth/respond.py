@@ -52,16 +52,17 @@ def init_app(app: Flask) -> None:
     app.teardown_appcontext(_let_go_of_the_database)
 
 
-def page(template: str, status: int = 200, json: dict[str, Any] | None = None, **context: Any) -> Response:
+def page(template: str, json: dict[str, Any] | None = None, **context: Any) -> Response:
     """A page, or JSON with what `json` holds of it. A refusal under way shows on the page and sets its status."""
     if wants_json():
-        return _json(status, N_("OK"), json or {})
-    # A proxy looks for what it stands for at each of its attributes.
+        return _json(200, N_("OK"), json or {})
+    # Resolved once: each look at an attribute would resolve it anew.
     context = {
         name: value._get_current_object() if isinstance(value, LocalProxy) else value for name, value in context.items()
     }
     response = current_app.make_response(render_template(template, **context))
-    response.status_code = g.refusal.status if "refusal" in g else status
+    if "refusal" in g:
+        response.status_code = g.refusal.status
     return response
 
 

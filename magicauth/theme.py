@@ -111,7 +111,7 @@ def _choose_for_account(language: str) -> None:
     if current_user and current_user.language:
         row = current_user.row
         row.language = language
-        audit.record(Action.PROFILE_CHANGED, visitor(), row)
+        audit.commit(Action.PROFILE_CHANGED, visitor(), row)
         guards.refresh_facts(row)
 
 

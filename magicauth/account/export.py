@@ -27,7 +27,7 @@ def show() -> Response:
 @fresh_sign_in_required
 def download() -> Response:
     row = current_user.row
-    audit.record(Action.EXPORTED, visitor(), row)
+    audit.commit(Action.EXPORTED, visitor(), row)
     live = sessions.listed(row.id.hex, row.session_epoch, this_session())
     return json_file(
         "magicauth-export.json",

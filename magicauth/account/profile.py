@@ -34,7 +34,7 @@ def save() -> Response:
         raise Invalid(errors=errors)
     row.name, row.phone, row.language = name, phone or None, _language(row.language)
     if db.session.is_modified(row):
-        audit.record(Action.PROFILE_CHANGED, visitor(), row)
+        audit.commit(Action.PROFILE_CHANGED, visitor(), row)
         guards.refresh_facts(row)
     notices.notify(N_("Saved."))
     return go("/account", "Saved.", user=as_json(row))

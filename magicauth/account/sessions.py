@@ -41,7 +41,7 @@ def end() -> Response:
     if not sessions.revoke(row.id.hex, store_id):
         raise NotFound(N_("Session not found."))
     challenges.void_change(row.id.hex)
-    audit.record(Action.SESSION_ENDED, visitor(), row)
+    audit.commit(Action.SESSION_ENDED, visitor(), row)
     security.warn("sessions_ended", row, visitor())
     notices.notify(N_("That session is ended."))
     return go("/account/sessions", "Session ended.")

@@ -19,7 +19,7 @@ def sign_out() -> Response:
     guards.end_session()
     user = User.by_id(user_id)
     if user is not None:
-        audit.record(Action.SIGNED_OUT, visitor(), user)
+        audit.commit(Action.SIGNED_OUT, visitor(), user)
     notices.bid_farewell("signed_out")
     response = go("/auth", "Signed out.")
     # Nothing of what was shown stays in this browser's cache.

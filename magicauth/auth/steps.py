@@ -4,7 +4,7 @@ from flask import Response
 
 from magicauth import guards, notices
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, NotFound
+from magicauth.errors import N_, SignInOver
 from magicauth.flows import email, email_proof, sign_in
 from magicauth.guards import current_user
 from magicauth.pending import Pending
@@ -43,7 +43,7 @@ def go_on_once(pending: Pending, message: str = "OK") -> Response:
         return go_on(pending, message)
     # Another was quicker, and has signed this browser in.
     if wants_json():
-        raise NotFound(N_("Sign-in not found."))
+        raise SignInOver()
     return go(pending.next or "/home")
 
 

@@ -11,7 +11,7 @@ from magicauth import challenges, guards, outbox
 from magicauth.auth import steps
 from magicauth.auth.webmail import webmail
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, NotFound
+from magicauth.errors import CodeOver, NotFound
 from magicauth.flows import email, email_proof, sign_in
 from magicauth.guards import current_user
 from magicauth.pending import Pending
@@ -33,10 +33,10 @@ def ask() -> Response:
     challenge = challenges.get(pending.challenge_id) if pending else None
     if pending is None:
         if wants_json():
-            raise NotFound(N_("OTP not found"))
+            raise CodeOver()
         return go("/auth")
     if wants_json() and not _is_open(challenge):
-        raise NotFound(N_("OTP not found"))
+        raise CodeOver()
     if "refusal" not in g and _is_proven(pending):
         # Back from the page that asks for the password.
         return go("/auth/password")
@@ -62,7 +62,7 @@ def verify() -> Response:
 def resend() -> Response:
     pending = _pending()
     if pending is None:
-        raise NotFound(N_("OTP not found"))
+        raise CodeOver()
     if pending.purpose == "change_email":
         guards.keep_pending(email.resend(current_user.row, pending, visitor()))
     else:

@@ -23,5 +23,5 @@ def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
     mail.about_account("account_deleted", user.email, visitor, user.language or "", user_id=user_id, by_owner=by_owner)
     db.session.delete(user)
     audit.forget(user)
-    audit.record(Action.DELETED, replace(visitor, ip="", browser=""), user)
+    audit.commit(Action.DELETED, replace(visitor, ip="", browser=""), user)
     sessions.revoke_all(user_id)

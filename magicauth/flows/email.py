@@ -5,7 +5,7 @@ from sqlalchemy.exc import IntegrityError
 from magicauth import challenges, mail
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, Denied, Invalid
+from magicauth.errors import N_, AddressTaken, Denied, Invalid
 from magicauth.extensions import db
 from magicauth.flows import email_proof, security
 from magicauth.models import Action, User
@@ -93,4 +93,4 @@ def _end_everything(action: Action, user: User, visitor: Visitor, this: Session 
         security.end_everything(action, user, visitor, but=this, news=news)
     except IntegrityError:
         db.session.rollback()
-        raise Invalid(N_("Email already in use.")) from None
+        raise AddressTaken() from None

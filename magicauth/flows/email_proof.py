@@ -14,7 +14,18 @@ from magicauth import audit, challenges, limits, mail, metrics
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge, Purpose
 from magicauth.engines import REDIS_IS_AWAY, hangs
-from magicauth.errors import N_, Denied, Incorrect, Invalid, NotFound, Refused, TooMany
+from magicauth.errors import (
+    N_,
+    CodeIncorrect,
+    CodeMissing,
+    CodeOver,
+    Denied,
+    Invalid,
+    NotFound,
+    Refused,
+    TokenMissing,
+    TooMany,
+)
 from magicauth.flows import security
 from magicauth.models import Action, User
 from magicauth.pending import Pending
@@ -37,6 +48,7 @@ _FORGIVEN = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2
 class LetterOnItsWay(TooMany):
     """429: a letter of this challenge was asked for a moment ago, maybe by another press of the same button."""
 
+    kind = "letter_on_its_way"
     message = N_("An email is on its way. Wait a moment before you ask for another.")
 
 
@@ -151,7 +163,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
         raise _none_open("no challenge, expired, used, or guesses spent")
     code = _FORGIVEN.sub("", typed)
     if not code:
-        raise Invalid(N_("OTP required."), errors={"OTP": [N_("OTP required.")]})
+        raise CodeMissing(errors={"OTP": [CodeMissing.message]})
     # Asked before anything is counted or ended, for a stranger just the same: a database that is away costs no guess.
     User.by_id(challenge.user_id or _NOBODY)
     asker = visitor.asker(pending.email)
@@ -168,7 +180,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
             challenges.take_back_attempt(challenge)
             limits.give_back("codes", asker)
             raise
-        raise Incorrect(N_("Incorrect OTP"), reason="wrong code", attempts_left=left)
+        raise CodeIncorrect(reason="wrong code", attempts_left=left)
     limits.give_back("codes", asker)
     taken = challenges.take(challenge)
     if taken is None:
@@ -226,7 +238,7 @@ def good_until_done(answered: Challenge) -> Iterator[None]:
 def look_at_link(token: str, purposes: Collection[Purpose] = PURPOSES) -> Challenge:
     """The challenge that the link would answer. Changes nothing. Raises Invalid without a token, or Denied."""
     if not token:
-        raise Invalid(N_("Token required."))
+        raise TokenMissing()
     challenge = challenges.open_link(token, purposes)
     if challenge is None or (not challenge.user_id and challenge.purpose != "sign_up"):
         raise Denied(reason="link unknown, used or expired")
@@ -246,7 +258,7 @@ def user_of(challenge: Challenge) -> User:
 
 
 def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor, left: int) -> None:
-    audit.record(
+    audit.commit(
         Action.SIGN_IN_REFUSED,
         visitor,
         # A user who moves to another address sees his own activity: it must not tell whether that has an account.
@@ -257,7 +269,7 @@ def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor
     user = User.by_id(pending.user_id) if left == 0 and "password" in pending.proofs else None
     if user is not None:
         # Whoever guesses at the code has the right password already.
-        audit.record(Action.CODES_USED_UP, visitor, user)
+        audit.commit(Action.CODES_USED_UP, visitor, user)
         security.warn("codes_used_up", user, visitor)
 
 
@@ -302,4 +314,4 @@ def canonical_or_nothing(typed: str) -> str:
 
 
 def _none_open(reason: str) -> NotFound:
-    return NotFound(N_("OTP not found"), reason=reason)
+    return CodeOver(reason=reason)

@@ -2,7 +2,7 @@
 
 from magicauth import audit
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, NotFound
+from magicauth.errors import CodeOver
 from magicauth.flows import email_proof, password_proof
 from magicauth.models import Action, User
 from magicauth.pending import Pending
@@ -23,7 +23,7 @@ def send_code(user: User, under_way: Pending | None, visitor: Visitor) -> Pendin
 def by_password(user: User, password: str, visitor: Visitor) -> None:
     """Raises Incorrect or TooMany."""
     password_proof.check(user.canonical_email, user, password, visitor)
-    audit.record(Action.CONFIRMED, visitor, user)
+    audit.commit(Action.CONFIRMED, visitor, user)
 
 
 def by_code(user: User, pending: Pending | None, typed: str, visitor: Visitor) -> None:
@@ -31,5 +31,5 @@ def by_code(user: User, pending: Pending | None, typed: str, visitor: Visitor) -
     challenge = email_proof.by_code(pending, typed, visitor)
     with email_proof.good_until_done(challenge):
         if email_proof.user_of(challenge).id != user.id:
-            raise NotFound(N_("OTP not found"), reason="the code of another account")
-        audit.record(Action.CONFIRMED, visitor, user)
+            raise CodeOver(reason="the code of another account")
+        audit.commit(Action.CONFIRMED, visitor, user)

@@ -7,7 +7,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth import passwords
 from magicauth.addresses import parse_email
-from magicauth.errors import N_, Invalid, NotFound
+from magicauth.errors import N_, Invalid, NotFound, SignInOver
 from magicauth.flows import email_proof, password_proof, security, sign_in
 from magicauth.models import Action, User
 from magicauth.pending import Pending
@@ -39,12 +39,12 @@ def reset(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
     user = whose_reset(pending)
     if pending is None:
         raise NotFound
-    _set(user, password, "password")
+    _set(user, password)
     news = security.news("password_changed", user, visitor)
     try:
         security.end_everything(Action.PASSWORD_RESET, user, visitor, news=news)
     except StaleDataError:
-        raise NotFound(N_("Sign-in not found."), reason="the account was changed meanwhile") from None
+        raise SignInOver(reason="the account was changed meanwhile") from None
     # The proof of the address led to this change, and outlives it.
     kept = replace(pending, purpose="sign_in", epoch=user.session_epoch)
     return kept.showing("password", user.id.hex, user.session_epoch)
@@ -53,7 +53,7 @@ def reset(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
 def whose_reset(pending: Pending | None) -> User:
     """Whose new password may be chosen. Raises NotFound before the address is proven."""
     if pending is None or pending.purpose != "reset" or "email" not in pending.proofs:
-        raise NotFound(N_("Sign-in not found."), reason="no reset was proven")
+        raise SignInOver(reason="no reset was proven")
     return sign_in.next_step(pending)[0]
 
 
@@ -64,15 +64,15 @@ def change(user: User, old_password: str, password: str, visitor: Visitor, this:
     """
     if user.password_hash:
         password_proof.check(user.canonical_email, user, old_password, visitor, "old_password")
-    _set(user, password, "password")
+    _set(user, password)
     news = security.news("password_changed", user, visitor)
     security.end_everything(Action.PASSWORD_CHANGED, user, visitor, but=this, news=news)
 
 
-def _set(user: User, password: str, field: str) -> None:
+def _set(user: User, password: str) -> None:
     if not password:
-        raise Invalid(errors={field: [N_("Password required.")]})
+        raise Invalid(errors={"password": [N_("Password required.")]})
     about = (user.canonical_email, user.name, current_app.config["MAGICAUTH_SITE_NAME"])
     if weak := passwords.weaknesses(password, about):
-        raise Invalid(errors={field: weak})
+        raise Invalid(errors={"password": weak})
     user.password_hash = passwords.hash_password(password)

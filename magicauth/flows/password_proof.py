@@ -16,7 +16,7 @@ def check(email: str, user: User | None, typed: str, visitor: Visitor, field: st
     asker = visitor.asker(email)
     limits.take("passwords", asker)
     if not passwords.verify(user.password_hash if user and user.has_password else None, typed) or user is None:
-        audit.record(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result=N_("wrong password"))
+        audit.commit(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result=N_("wrong password"))
         raise Incorrect(N_("Password is incorrect."), errors={field: [N_("Password is incorrect.")]})
     limits.give_back("passwords", asker)
     if user.password_hash and passwords.needs_rehash(user.password_hash):

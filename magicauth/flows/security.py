@@ -20,7 +20,7 @@ def end_everything(
     """
     user.session_epoch += 1
     try:
-        audit.record(action, visitor, user)
+        audit.commit(action, visitor, user)
     except Exception:
         if news is not None:
             with suppress(*REDIS_IS_AWAY):

@@ -7,7 +7,7 @@ from flask import current_app
 from magicauth import audit, limits
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, Incorrect, NotFound
+from magicauth.errors import N_, Incorrect, SignInOver
 from magicauth.flows import email_proof, password_proof, security
 from magicauth.flows.proofs import Proof, missing
 from magicauth.models import Action, User
@@ -61,7 +61,7 @@ def prove_password(pending: Pending | None, password: str, visitor: Visitor) -> 
     """The second step of a sign-in that began with the e-mail. Raises NotFound, Incorrect or TooMany."""
     user, wanted = next_step(pending)
     if pending is None or wanted != "password":
-        raise NotFound(N_("Sign-in not found."), reason="the e-mail is not proven")
+        raise SignInOver(reason="the e-mail is not proven")
     password_proof.check(user.canonical_email, user, password, visitor)
     return pending.showing("password", user.id.hex, user.session_epoch)
 
@@ -71,7 +71,7 @@ def next_step(pending: Pending | None) -> tuple[User, Proof | None]:
     as it is now."""
     user = User.by_id(pending.user_id) if pending and pending.user_id else None
     if user is None or pending is None or not user.stands(pending.epoch):
-        raise NotFound(N_("Sign-in not found."), reason="nothing proven, or the account changed since")
+        raise SignInOver(reason="nothing proven, or the account changed since")
     return user, missing(user.has_password, pending.proofs)
 
 
@@ -79,7 +79,7 @@ def finished(user: User, visitor: Visitor) -> None:
     """A finished sign-in forgets the account's own failures; nothing else does. One from a new browser is told of."""
     asker = visitor.asker(user.canonical_email)
     limits.clear(asker)
-    audit.record(Action.SIGNED_IN, visitor, user)
+    audit.commit(Action.SIGNED_IN, visitor, user)
     if not asker.device:
         security.warn("new_browser", user, visitor)
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from magicauth import audit, challenges, passwords
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, Denied, Invalid
+from magicauth.errors import N_, AddressTaken, Denied, Invalid
 from magicauth.extensions import db
 from magicauth.flows import email_proof
 from magicauth.models import Action, User
@@ -72,7 +72,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
     try:
         # The unique address decides between parallel posts of one link; the link ends only when the account stands, so
         # that a database that is away burns none.
-        audit.record(Action.SIGNED_UP, visitor, user)
+        audit.commit(Action.SIGNED_UP, visitor, user)
     except IntegrityError:
         db.session.rollback()
         raise _taken() from None
@@ -126,4 +126,4 @@ def _printable(text: str) -> bool:
 
 
 def _taken() -> Invalid:
-    return Invalid(N_("Email already in use."))
+    return AddressTaken()

@@ -16,6 +16,8 @@ _LETTERS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 _PAGES = [*_LETTERS, "best-practice"]
 _COLOURS = ["color-contrast"]
 _AXE = Axe().axe_script
+_RUN_AXE = """rules => axe.run({ runOnly: rules, resultTypes: ['violations'], iframes: false })
+  .then(results => results.violations)"""
 
 SIGN_IN_PAGE_BYTES = 20_000
 LARGEST_PAINT_MS = 200
@@ -115,12 +117,10 @@ def found(window: Window, name: str, rules: list[str] = _PAGES, page: Page | Non
     problems = []
     for scheme, options in (("light", rules), ("dark", _COLOURS)):
         page.emulate_media(color_scheme=scheme)
-        results = page.evaluate(
-            "rules => axe.run({ runOnly: rules, resultTypes: ['violations'], iframes: false })", options
-        )
+        violations = page.evaluate(_RUN_AXE, options)
         problems += [
             f"{name}, {scheme}: {violation['id']} at {[node['target'] for node in violation['nodes']]}"
-            for violation in results["violations"]
+            for violation in violations
         ]
     return problems
 
