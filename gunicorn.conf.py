@@ -25,8 +25,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
-# Of several workers that cannot start for the same reason, one says so.
-_voice = multiprocessing.get_context("fork").Lock()
+# Several workers cannot start for the same reason: the one that holds this lock says so.
+_saying_why = multiprocessing.get_context("fork").Lock()
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its files there without a name
 _METRICS = "magicauth-metrics-"
 # Of this master: one that USR2 put in the place of another must not count in what that one takes away.
@@ -101,7 +101,7 @@ class Worker(ThreadWorker):
         except Exception as error:
             if not hasattr(error, "problems"):
                 raise
-            if not _voice.acquire(block=False):
+            if not _saying_why.acquire(block=False):
                 # The first ends gunicorn, which would stumble over a second that ends the same way at once.
                 while self.alive and os.getppid() == self.ppid:
                     time.sleep(0.05)

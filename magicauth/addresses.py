@@ -12,7 +12,7 @@ def parse_email(typed: str) -> tuple[str, str]:
 
     Raises Invalid. The local part is ASCII, so that no two addresses look alike; no display name, no second address.
     """
-    # A process that starts need not wait for its tables.
+    # Imported here: its tables take long to load, and a process that starts need not wait for them.
     from email_validator import EmailNotValidError, validate_email
 
     # Space around it is pasted by accident; a line break, even there, would write headers, and is not forgiven.

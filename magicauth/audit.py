@@ -14,7 +14,7 @@ from magicauth.models import Action, AuditEvent, User
 from magicauth.models.columns import now
 from magicauth.visitor import Visitor
 
-# Past the unit of work, which would double what a row costs that nobody reads again.
+# By SQLAlchemy Core: the ORM would double the cost of a row that nobody reads again in this request.
 _INSERT = insert(Base.metadata.tables[AuditEvent.__tablename__])
 
 log = logging.getLogger("magicauth.audit")

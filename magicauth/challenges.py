@@ -19,8 +19,8 @@ Purpose = Literal["sign_in", "sign_up", "reset", "change_email", "fresh", "undo_
 
 # Seconds that a letter of warning, and the way back from a changed address, are good.
 WARNING_TTL = 72 * 3600
-# A change of address is known to be under way for at least so long: longer than asking for its letter again and again
-# keeps its challenge open.
+# Seconds that a change of address is known to be under way, at least: longer than any number of resent letters, within
+# their budget, can keep its challenge open.
 CHANGE_LIFE = 24 * 3600
 # Addresses that may be typed at one link in a browser that did not ask for it.
 ADDRESS_ATTEMPTS = 5
@@ -31,7 +31,7 @@ redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 """)
-# One that is there was never ended, or is reopened already: its guesses stay counted.
+# If the key exists it was never ended, or is reopened already: writing it again would reset its count of guesses.
 _reissue = Script("""
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], unpack(ARGV, 2))
@@ -47,7 +47,7 @@ return math.max(-1, tonumber(ARGV[2]) - redis.call('HINCRBY', KEYS[1], ARGV[1], 
 _take_back = Script("""
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
 """)
-# Taken whole, so that what is put back if it comes to that is what was there, with every guess made until then.
+# Returns the whole hash, so that `reopen` can restore it exactly, with every guess made until then.
 _take = Script("""
 local kept = redis.call('HGETALL', KEYS[1])
 redis.call('DEL', KEYS[1])

@@ -83,7 +83,7 @@ def _mail_server(value: str) -> str:
 
 
 def _trimmed(value: str) -> str:
-    # As the list of fallbacks reads it, where it stands one day.
+    # As an entry of SECRET_KEY_FALLBACKS is read, where this key moves after a rotation.
     return value.strip()
 
 

@@ -26,7 +26,7 @@ SENTINEL_TIMEOUT = 0.25
 REDIS_CONNECTIONS = 1000
 # What Redis, a Sentinel or a Cluster raises when it is away, full, read-only or too slow.
 REDIS_IS_AWAY = (RedisError, RedisClusterException)
-# The last where there are nodes, and none of them has slots yet.
+# redis-py raises IndexError where the nodes own no slots yet.
 _CLUSTER_IS_AWAY = (*REDIS_IS_AWAY, IndexError)
 
 

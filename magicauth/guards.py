@@ -1,4 +1,4 @@
-"""Who is signed in, and the guards of pages: this file is all there is to it."""
+"""Who is signed in, the guards of pages, and what is under way in a browser that is not."""
 
 import functools
 import time
@@ -44,7 +44,7 @@ class CurrentUser:
     @functools.cached_property
     def row(self) -> User:
         """The row of the database. Raises SignInRequired if the account is gone or has ended this session: one that
-        Redis failed to forget must not change anything, nor carry itself on under the new epoch."""
+        Redis failed to forget must not change anything, nor be renewed under the new epoch."""
         row = User.by_id(self._user_id)
         if row is None or not row.stands(self._epoch):
             raise SignInRequired(reason="account gone or disabled, or session ended")

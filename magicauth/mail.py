@@ -221,7 +221,7 @@ def _require_true(is_true: Callable[[], bool]) -> None:
 
 def _has_reached(challenge: Challenge) -> bool:
     epoch = _epoch_of(challenge.user_id)
-    # Gone since, it was changed before.
+    # No row any more: the account was deleted after this change, which therefore stood.
     return epoch is None or epoch >= challenge.epoch
 
 

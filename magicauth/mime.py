@@ -23,7 +23,7 @@ _AS_ENCODED = _AsEncoded(linesep="\r\n", mangle_from_=False)
 
 
 class Message(flask_mail.Message):
-    """Flask-Mail's, as two alternatives with nothing around them."""
+    """Flask-Mail's message with multipart/alternative as its root, without the multipart/mixed around it."""
 
     def _message(self) -> MIMEMultipart:
         # No line of base64 is this one.

@@ -59,8 +59,8 @@ log = logging.getLogger("magicauth.mail")
 
 @dataclass(frozen=True)
 class Job:
-    """A letter to be written: its name, the challenge whose code or link it carries and the how-manieth letter of that
-    challenge it is, or else the address; and what it may say (plain values, no secrets)."""
+    """A letter to be written: its name; the challenge whose code or link it carries, and which letter of that challenge
+    it is (1 for the first), or else the address; and what it may say (plain values, no secrets)."""
 
     letter: str
     challenge_id: str = ""

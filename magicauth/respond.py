@@ -129,7 +129,7 @@ def refused(refusal: Refused) -> Response:
         except AWAY as error:
             if not isinstance(refusal, Unavailable):
                 return _away(error)
-            # Who reads the page was asked for it alone, and cannot be: what says so is for a stranger.
+            # What failed was finding out who reads the page; the second time nobody is asked, and it is a stranger's.
             response = _page_of(refusal)
         response.status_code = refusal.status
     return _with_retry_after(response, refusal)

@@ -94,8 +94,8 @@ class Session(SessionMixin):
         """Nothing: that was decided by whoever signed in, and no page of a site's own lengthens it."""
 
     def renew(self, *, carried_on: bool = True) -> None:
-        """Gives the session a new id, and ends the old one, when it is next written. What it carries on from the old
-        one is not written if that was revoked meanwhile."""
+        """Gives the session a new id, and ends the old one, when it is next written. With `carried_on` nothing is kept
+        if the old one was revoked during this request."""
         self.data  # noqa: B018  (what is renewed must be known)
         self.replaced = self.replaced or self.sid
         self.carried_on = carried_on

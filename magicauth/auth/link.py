@@ -42,4 +42,4 @@ def show() -> Response:
 @again(show)
 def follow() -> Response:
     challenge = email_proof.by_link(read_token(), guards.asked_here(), read("email"))
-    return steps.answered(challenge)
+    return steps.after_proof_of_address(challenge)

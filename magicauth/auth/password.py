@@ -22,10 +22,10 @@ def only_when_it_is_missing() -> Response | None:
         abort(404)
     pending = guards.pending()
     try:
-        user, wanted = sign_in.next_step(pending)
+        user, missing = sign_in.next_step(pending)
     except NotFound:
-        wanted = None
-    if wanted == "password":
+        missing = None
+    if missing == "password":
         g.email = user.email
         return None
     if wants_json():
@@ -43,4 +43,4 @@ def ask() -> Response:
 @again(ask)
 def prove() -> Response:
     pending = sign_in.prove_password(guards.pending(), read("password"), visitor())
-    return steps.go_on_once(pending, "Password is correct")
+    return steps.finish_or_ask_once(pending, "Password is correct")

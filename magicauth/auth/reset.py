@@ -42,6 +42,6 @@ def ask_new() -> Response:
 @bp.post("/auth/reset/password")
 @again(ask_new)
 def choose() -> Response:
-    response = steps.go_on(password.reset(guards.pending(), read("password"), visitor()), "Password saved.")
+    response = steps.finish_or_ask(password.reset(guards.pending(), read("password"), visitor()), "Password saved.")
     notices.notify(N_("Your password is changed."))
     return response

@@ -45,6 +45,6 @@ def start() -> Response:
     )
     if "email" in pending.proofs:
         # The code was typed before.
-        return steps.go_on_once(pending)
+        return steps.finish_or_ask_once(pending)
     guards.keep_pending(pending, risen=bool(pending.proofs))
     return go("/verify", "Letter sent to your email!")

@@ -5,7 +5,7 @@ from flask import Response
 from magicauth import guards, notices
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, SignInOver
-from magicauth.flows import email, email_proof, sign_in
+from magicauth.flows import email, reopening, sign_in
 from magicauth.guards import current_user
 from magicauth.pending import Pending
 from magicauth.reader import wants_json
@@ -14,33 +14,33 @@ from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 
-def answered(challenge: Challenge, message: str = "OK") -> Response:
+def after_proof_of_address(challenge: Challenge, message: str = "OK") -> Response:
     """On with what the challenge is for."""
-    with email_proof.good_until_done(challenge):
+    with reopening.good_until_done(challenge):
         if challenge.purpose == "change_email":
             return _email_changed(challenge)
         pending = sign_in.email_proven(challenge, guards.pending())
         if challenge.purpose == "reset":
             guards.keep_pending(pending, risen=True)
             return go("/auth/reset/password", message)
-        return go_on(pending, message)
+        return finish_or_ask(pending, message)
 
 
-def go_on(pending: Pending, message: str = "OK") -> Response:
+def finish_or_ask(pending: Pending, message: str = "OK") -> Response:
     """To the page that asks for what is missing; or in, if nothing is."""
-    user, wanted = sign_in.next_step(pending)
-    if wanted is None:
+    user, missing = sign_in.next_step(pending)
+    if missing is None:
         sign_in.finished(user, visitor())
         guards.start_session(user, pending.proofs, remember=pending.remember)
         return go(pending.next or "/home", message)
     guards.keep_pending(pending, risen=True)
-    return go("/auth/password" if wanted == "password" else "/verify", message)
+    return go("/auth/password" if missing == "password" else "/verify", message)
 
 
-def go_on_once(pending: Pending, message: str = "OK") -> Response:
+def finish_or_ask_once(pending: Pending, message: str = "OK") -> Response:
     """The same, after a password: of many presses of its button at once, one goes on."""
     if this_session().claim():
-        return go_on(pending, message)
+        return finish_or_ask(pending, message)
     # Another was quicker, and has signed this browser in.
     if wants_json():
         raise SignInOver()

@@ -54,7 +54,7 @@ def verify() -> Response:
             raise
         # Answered in another tab.
         return go("/auth/password")
-    return steps.answered(challenge, "OTP is correct")
+    return steps.after_proof_of_address(challenge, "OTP is correct")
 
 
 @bp.post("/verify/resend")

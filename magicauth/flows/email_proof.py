@@ -1,19 +1,18 @@
 """The proof that somebody reads the mail of an address: by the code or the link of a letter, whichever comes first."""
 
 import re
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 
-from flask import Flask, current_app
+from flask import current_app
 from sqlalchemy.exc import SQLAlchemyError
 
-from magicauth import audit, challenges, limits, mail, metrics
+from magicauth import audit, challenges, limits, mail
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge, Purpose
-from magicauth.engines import REDIS_IS_AWAY, hangs
+from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import (
     N_,
     CodeIncorrect,
@@ -22,25 +21,20 @@ from magicauth.errors import (
     Denied,
     Invalid,
     NotFound,
-    Refused,
     TokenMissing,
     TooMany,
 )
 from magicauth.flows import security
 from magicauth.models import Action, User
 from magicauth.pending import Pending
-from magicauth.sessions import this_session
 from magicauth.visitor import Visitor
 
 # Purposes whose letters are answered at /verify and /auth/link.
 PURPOSES: tuple[Purpose, ...] = ("sign_in", "reset", "change_email")
 _NOBODY = "0" * 32
-# Seconds for which a Redis that went away is asked again to take an end back, and between two tries.
-_REOPENED_WITHIN = 30
 # How often, and after how many seconds, a challenge that another request is opening is looked for.
 _LOOKS_FOR_CHALLENGE = 20
 _BETWEEN_LOOKS = 0.02
-_BETWEEN_TRIES = 0.5
 # What people put between the digits, or letters do: spaces and dashes of all kinds.
 _FORGIVEN = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2212-]+")
 
@@ -140,7 +134,7 @@ def _renewed(pending: Pending, renew: Callable[[str], Challenge]) -> Pending:
 
 
 def _opened_elsewhere(challenge_id: str) -> Challenge | None:
-    # In a moment. A browser that knew it before it is there would take it for one that is over, and ask for another.
+    # Waits for the other request to store it: without it this browser would be shown an expired code.
     for _ in range(_LOOKS_FOR_CHALLENGE):
         if challenge := challenges.get(challenge_id):
             return challenge
@@ -208,33 +202,6 @@ def by_link(token: str, here: Collection[str], typed_email: str) -> Challenge:
     return replace(taken, opens=taken.opens - elsewhere)
 
 
-@contextmanager
-def reopened_on_failure(ended: Challenge) -> Iterator[None]:
-    """Does what an ended challenge leads to, inside the block: a database that takes no writes, or dies before it has
-    committed, or a Redis that stumbles or cannot keep the session afterwards, burns no code and no link.
-    Not for the end itself: where its answer is lost, another may have had it, and got in."""
-    this_session().if_lost = lambda: _reopen_later(ended)
-    try:
-        yield
-    except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
-        # Whoever has waited for Redis once does not wait again.
-        if hangs(error) or not _reopen(ended):
-            _reopen_later(ended)
-        raise
-
-
-@contextmanager
-def good_until_done(answered: Challenge) -> Iterator[None]:
-    """As `reopened_on_failure`, for an answer whose letter then costs its address nothing."""
-    try:
-        with reopened_on_failure(answered):
-            yield
-    except Refused:
-        _settle(answered)
-        raise
-    _settle(answered)
-
-
 def look_at_link(token: str, purposes: Collection[Purpose] = PURPOSES) -> Challenge:
     """The challenge that the link would answer. Changes nothing. Raises Invalid without a token, or Denied."""
     if not token:
@@ -271,38 +238,6 @@ def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor
         # Whoever guesses at the code has the right password already.
         audit.commit(Action.CODES_USED_UP, visitor, user)
         security.warn("codes_used_up", user, visitor)
-
-
-def give_letters_back(challenge: Challenge) -> None:
-    """Letters that were answered cost nobody anything: an office behind one address is not locked out. Those that were
-    not counted, which name no client, give nothing back: they would make room for others."""
-    if challenge.ip:
-        asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
-        limits.give_back("mails", asked, challenge.sends)
-
-
-def _reopen(ended: Challenge) -> bool:
-    with suppress(*REDIS_IS_AWAY):
-        challenges.reopen(ended)
-        return True
-    return False
-
-
-def _reopen_later(ended: Challenge) -> None:
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
-    threading.Thread(target=_reopen_when_redis_is_back, args=(app, ended), daemon=True).start()
-
-
-def _reopen_when_redis_is_back(app: Flask, ended: Challenge) -> None:
-    give_up = time.monotonic() + _REOPENED_WITHIN
-    with app.app_context():
-        while not _reopen(ended) and time.monotonic() < give_up:
-            time.sleep(_BETWEEN_TRIES)
-
-
-def _settle(challenge: Challenge) -> None:
-    metrics.LETTER_TO_USE.observe(time.time() - challenge.sent)
-    give_letters_back(challenge)
 
 
 def canonical_or_nothing(typed: str) -> str:

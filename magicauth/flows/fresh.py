@@ -3,7 +3,7 @@
 from magicauth import audit
 from magicauth.challenges import Challenge
 from magicauth.errors import CodeOver
-from magicauth.flows import email_proof, password_proof
+from magicauth.flows import email_proof, password_proof, reopening
 from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor
@@ -29,7 +29,7 @@ def by_password(user: User, password: str, visitor: Visitor) -> None:
 def by_code(user: User, pending: Pending | None, typed: str, visitor: Visitor) -> None:
     """Raises NotFound, Invalid, Incorrect or TooMany."""
     challenge = email_proof.by_code(pending, typed, visitor)
-    with email_proof.good_until_done(challenge):
+    with reopening.good_until_done(challenge):
         if email_proof.user_of(challenge).id != user.id:
             raise CodeOver(reason="the code of another account")
         audit.commit(Action.CONFIRMED, visitor, user)

@@ -5,7 +5,7 @@ from flask import current_app
 from magicauth import challenges
 from magicauth.challenges import Challenge
 from magicauth.errors import Denied
-from magicauth.flows import email_proof, password, security
+from magicauth.flows import email_proof, password, reopening, security
 from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor
@@ -25,7 +25,7 @@ def secure(challenge: Challenge, visitor: Visitor) -> Pending | None:
     user = User.by_id(challenge.user_id)
     if user is None:
         raise Denied(reason="account gone")
-    with email_proof.reopened_on_failure(challenge):
+    with reopening.reopened_on_failure(challenge):
         # Taken first: a second press at the same moment would make the first one's letter void. In the block: a warning
         # that is good twice harms nobody, one that was lost with nothing done does.
         if not challenges.redeem(challenge):

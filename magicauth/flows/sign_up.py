@@ -11,7 +11,7 @@ from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, AddressTaken, Denied, Invalid
 from magicauth.extensions import db
-from magicauth.flows import email_proof
+from magicauth.flows import email_proof, reopening
 from magicauth.models import Action, User
 from magicauth.models.columns import new_id
 from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH
@@ -77,7 +77,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
         db.session.rollback()
         raise _taken() from None
     challenges.redeem(challenge)
-    email_proof.give_letters_back(challenge)
+    reopening.give_letters_back(challenge)
     return user, challenge.next
 
 

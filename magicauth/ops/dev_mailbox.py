@@ -18,7 +18,7 @@ bp = Blueprint("dev_mailbox", __name__)
 
 @bp.before_request
 def loopback_only() -> None:
-    """Whoever reads the mailbox is everybody."""
+    """Whoever reads the mailbox can sign in as anybody."""
     # Both as the server saw it and as proxies tell it: neither may be another machine.
     seen = request.environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR") or request.remote_addr or ""
     if not is_loopback(request.remote_addr or "") or not is_loopback(seen):

@@ -29,7 +29,7 @@ DIFFERENT_CHARACTERS_LEAST = 12
 _MISSPELT_LIKENESS = 0.9
 # For all that is asked of it.
 DNS_TIMEOUT = 2.0
-# Nobody's (RFC 2606, RFC 6761), or no names: without records.
+# Reserved names (RFC 2606, RFC 6761) and IP addresses: there are no DNS records to look at.
 _NOT_PUBLIC = re.compile(r"(.*\.)?(example(\.(com|net|org))?|test|invalid|localhost|local)|[0-9.]+")
 # Set by whoever means to run production.
 _OF_PRODUCTION = ("PUBLIC_URL", "DATABASE_URL", "REDIS_URL", "MAIL_SERVER")

@@ -1,0 +1,80 @@
+"""Opens a challenge again that was ended and then led to nothing because the database or Redis failed."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from flask import Flask, current_app
+from sqlalchemy.exc import SQLAlchemyError
+
+from magicauth import challenges, limits, metrics
+from magicauth.challenges import Challenge
+from magicauth.engines import REDIS_IS_AWAY, hangs
+from magicauth.errors import Refused
+from magicauth.sessions import this_session
+
+# Seconds for which a Redis that went away is asked again, and between two tries.
+_REOPENED_WITHIN = 30
+_BETWEEN_TRIES = 0.5
+
+
+@contextmanager
+def reopened_on_failure(ended: Challenge) -> Iterator[None]:
+    """Runs what an ended challenge leads to, and reopens it where that fails because the database or Redis is away, or
+    where the session cannot be kept afterwards.
+
+    Not for `challenges.take` itself: where its reply is lost, another request may have had it and signed in.
+    """
+    this_session().if_lost = lambda: _reopen_later(ended)
+    try:
+        yield
+    except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
+        # Whoever has waited for Redis once does not wait again.
+        if hangs(error) or not _reopen(ended):
+            _reopen_later(ended)
+        raise
+
+
+@contextmanager
+def good_until_done(answered: Challenge) -> Iterator[None]:
+    """As `reopened_on_failure`, for an answer whose letter then costs its address nothing."""
+    try:
+        with reopened_on_failure(answered):
+            yield
+    except Refused:
+        _settle(answered)
+        raise
+    _settle(answered)
+
+
+def give_letters_back(challenge: Challenge) -> None:
+    """Letters that were answered cost nobody anything: an office behind one address is not locked out. Those that were
+    not counted, which name no client, give nothing back: they would make room for others."""
+    if challenge.ip:
+        asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
+        limits.give_back("mails", asked, challenge.sends)
+
+
+def _reopen(ended: Challenge) -> bool:
+    with suppress(*REDIS_IS_AWAY):
+        challenges.reopen(ended)
+        return True
+    return False
+
+
+def _reopen_later(ended: Challenge) -> None:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    threading.Thread(target=_reopen_when_redis_is_back, args=(app, ended), daemon=True).start()
+
+
+def _reopen_when_redis_is_back(app: Flask, ended: Challenge) -> None:
+    give_up = time.monotonic() + _REOPENED_WITHIN
+    with app.app_context():
+        while not _reopen(ended) and time.monotonic() < give_up:
+            time.sleep(_BETWEEN_TRIES)
+
+
+def _settle(challenge: Challenge) -> None:
+    metrics.LETTER_TO_USE.observe(time.time() - challenge.sent)
+    give_letters_back(challenge)
