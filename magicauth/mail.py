@@ -285,7 +285,6 @@ def _letter(
         # A space makes two numbers of a code, and right to left the second is shown before the first; one that does not
         # break keeps them one number (UAX #9, W4).
         "code_grouped": grouped(code, "\u00a0" if right_to_left else " "),
-        "not_me_url": None,
         **context,
     }
     with force_locale(language):
