@@ -1,6 +1,8 @@
 """What docs/customising.md says is run, as it is written there; and colours of a site's own that all can read."""
 
+import importlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from conftest import close
 from flask import Flask, render_template_string
 from flask.testing import FlaskClient
 from instruments import delivering, quiet_app, redis_commands, sql_statements
-from pages import EMAIL, Browser, sign_up
+from pages import EMAIL, JSON, Browser, sign_up
+from production import production
 
 from magicauth.colours import ACCENT, DARK, LIGHT, READABLE, colours, contrast
+from magicauth.testing import sign_in as sign_in_for_test
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = re.compile(r"^```(?:python|html)\n((?:# |{# )(\S+).*?)^```", re.MULTILINE | re.DOTALL)
@@ -46,11 +50,13 @@ def example(redis: Any, redis_url: str, tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / name).write_text(content)
     monkeypatch.setenv("MAGICAUTH_MODE", "development")
     monkeypatch.setenv("REDIS_URL", redis_url)
-    module: dict[str, Any] = {"__name__": "wsgi", "__file__": str(tmp_path / "wsgi.py")}
-    exec((tmp_path / "wsgi.py").read_text(), module)
-    app: Flask = module["app"]
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wsgi", raising=False)
+    app: Flask = importlib.import_module("wsgi").app
     app.test_client_class = Browser
     yield app
+    for name in ("reports", "wsgi", "test_reports"):
+        sys.modules.pop(name, None)
     app.extensions["magicauth-outbox"].stop_worker()
     close(app)
 
@@ -68,6 +74,26 @@ def test_the_example_of_the_document_is_a_site(example, tmp_path):
     for path, status in (("/home", 200), ("/account", 200), ("/nowhere", 404)):
         assert places(page_of(client, path, status)) == ["Home", "Account", "Sessions", "Activity", "Reports"]
     assert (tmp_path / "instance" / "magicauth.sqlite3").exists()
+
+
+def test_the_tests_of_the_document_pass(example):
+    tests = importlib.import_module("test_reports")
+    tests.test_a_stranger_is_sent_to_sign_in(example.test_client())
+    tests.test_the_page_greets_its_reader(example.test_client())
+
+
+def test_signing_in_for_a_test_makes_of_an_account_what_the_test_wants(app, client):
+    sign_in_for_test(client)
+    assert client.get("/users").status_code == 403
+    sign_in_for_test(client, is_admin=True, name="Ada King")
+    assert client.get("/users").status_code == 200
+    assert client.get("/home", headers=JSON).get_json()["user"]["name"] == "Ada King"
+
+
+def test_it_signs_in_where_cookies_have_a_prefix_too(make_new_app, tmp_path):
+    client = production(make_new_app, tmp_path).test_client()
+    sign_in_for_test(client)
+    assert client.get("/home").status_code == 200
 
 
 def test_the_examples_page_of_ours_keeps_its_ways_out(example):

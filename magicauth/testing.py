@@ -1,0 +1,33 @@
+"""For tests of a site's own pages: a test client that is signed in, without a letter."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask.testing import FlaskClient
+
+from magicauth import guards
+from magicauth.addresses import parse_email
+from magicauth.extensions import db
+from magicauth.models import User
+from magicauth.models.columns import new_id
+from magicauth.sessions import this_session
+
+
+def sign_in(client: FlaskClient, email: str = "ada@example.org", **columns: Any) -> None:
+    """Signs the client in to the account of `email` with these columns (`name`, `is_admin`, …); makes it, if there is
+    none. Raises Invalid for what is no address."""
+    app = client.application
+    base_url = app.config["PUBLIC_URL"] or "http://localhost"
+    with app.test_request_context(base_url=base_url):
+        canonical_email, typed = parse_email(email)
+        user = User.by_email(canonical_email) or User(
+            id=new_id(), canonical_email=canonical_email, email=typed, name=""
+        )
+        for name, value in columns.items():
+            setattr(user, name, value)
+        db.session.add(user)
+        db.session.commit()
+        guards.start_session(user, ["email"])
+        app.process_response(app.make_response(""))
+        session_id = this_session().sid
+    client.set_cookie(app.config["SESSION_COOKIE_NAME"], session_id or "", domain=urlsplit(base_url).hostname or "")
