@@ -26,9 +26,12 @@ DAY = 86_400
 _MOST = 999_999_999_999
 # What may stand after the question mark of REDIS_URL. redis-py takes more, which change what our code gets.
 _REDIS_OPTIONS = (
-    *("db", "username", "password", "client_name", "health_check_interval", "socket_keepalive"),
+    *("db", "username", "password", "client_name", "health_check_interval"),
+    *("socket_keepalive", "socket_timeout", "socket_connect_timeout"),
     *("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"),
 )
+# Nor may it turn off what is checked; to say that it is on changes nothing.
+_AS_IT_IS = (("ssl_cert_reqs", "required"), ("ssl_check_hostname", "true"))
 # No budget counts for longer: Redis must be able to keep its counter.
 _LONGEST_LIMIT = 3660 * DAY
 
@@ -206,8 +209,9 @@ def _redis_url(value: str) -> str:
     if parts.scheme in ("redis", "rediss") and not (len(ports) == 1 and re.fullmatch(r"(/[0-9]*)?", parts.path)):
         raise ValueError("must name one host and the number of a database, such as redis://localhost:6379/0")
     try:
-        if any(name not in _REDIS_OPTIONS for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
-            raise ValueError
+        for name, option in parse_qsl(parts.query, keep_blank_values=True):
+            if name not in _REDIS_OPTIONS and (name, option.lower()) not in _AS_IT_IS:
+                raise ValueError
         if "+" not in parts.scheme:
             parse_url(value)
     except ValueError:

@@ -137,7 +137,7 @@ def refused(refusal: Refused) -> Response:
 
 def _tell_of_ended_session() -> None:
     if this_session().has_ended and request.path != "/logout":
-        notices.bid_farewell("ended" if request.method == "GET" else "ended_unsaved")
+        notices.bid_farewell("ended_unsaved" if request.method == "POST" else "ended")
 
 
 def _page_of(refusal: Refused) -> Response:

@@ -502,11 +502,13 @@ def test_the_doctor_warns_of_settings_that_are_not_what_they_seem(redis_url, tmp
     }
     monkeypatch.setenv("MAGICAUTH_SIGNUP", "closed")
     monkeypatch.setenv("MAIL_SERVR", "smtp.example.org")
+    monkeypatch.setenv("MAGICAUTH_OF_ANOTHER_PROGRAM", "1")
     with quiet_app(redis_url, tmp_path, **shell_settings(redis_url, tmp_path) | settings) as app:
         output = app.test_cli_runner().invoke(args=["doctor", "--json"]).stdout
     states = {found["check"]: found["state"] for found in json.loads(output)}
     warnings = {found["check"]: found["words"] for found in json.loads(output) if found["state"] != "ok"}
     assert states["MAGICAUTH_SESSION_IDLE"] == "warning" and states["MAGICAUTH_SIGNUP"] == "wrong"
+    assert states["MAGICAUTH_OF_ANOTHER_PROGRAM"] == "warning"
     assert warnings["MAGICAUTH_SESSION_IDLE"].startswith("9: longer than MAGICAUTH_SESSION_ABSOLUTE")
     assert warnings["MAGICAUTH_REMEMBER_IDLE"].startswith("9: longer than MAGICAUTH_REMEMBER_ABSOLUTE")
     assert warnings["MAGICAUTH_METRICS_TOKEN"].startswith("looks guessable")

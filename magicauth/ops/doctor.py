@@ -128,7 +128,8 @@ def _metrics_token(config: Config) -> Iterator[Finding]:
 
 def _misspelt(_: Config) -> Iterator[Finding]:
     for name, words in misspelt(os.environ).items():
-        yield Finding(name, "wrong", words)
+        # Another name may be somebody else's; one that nearly is ours leaves that setting as it was.
+        yield Finding(name, "wrong" if meant(name, _MISSPELT_LIKENESS) else "warning", words)
     for name in sorted(os.environ.keys() - misspelt(os.environ).keys()):
         if (near := meant(name, _MISSPELT_LIKENESS)) not in ("", name):
             yield Finding(name, "warning", f"no setting of ours ({near} is meant?)")
