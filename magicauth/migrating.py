@@ -2,8 +2,8 @@
 `flask db upgrade`. Alembic is a tenth of a process's memory, and imported only where it is used.
 """
 
-import fcntl
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from flask import Flask
 from sqlalchemy import Connection
 
 from magicauth.extensions import db
+
+if sys.platform != "win32":
+    import fcntl
 
 _PACKAGE = Path(__file__).parent
 
@@ -26,7 +29,9 @@ def upgrade(app: Flask) -> None:
     flask_migrate = _load(app)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with (Path(app.instance_path) / "migrating.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if sys.platform != "win32":
+            # There development is one process.
+            fcntl.flock(lock, fcntl.LOCK_EX)
         with app.app_context():
             flask_migrate.upgrade()
 
