@@ -19,12 +19,11 @@ import pytest
 import redis as redis_client
 from argon2 import PasswordHasher
 from flask import Flask
-from instruments import COMPILED
-from pages import Browser, Letters
+from instruments import close, new_app
+from pages import Browser, Letters, sign_up
 
-from magicauth import create_app, embedded, passwords
+from magicauth import embedded, passwords
 from magicauth.broker import QUEUE
-from magicauth.extensions import db
 from magicauth.outbox import wait_for_threads
 
 # So often a worker looks whether it is to stop.
@@ -142,15 +141,7 @@ class Stage:
 
     def new_app(self, **settings: Any) -> Flask:
         """An app that no other test has seen."""
-        defaults = {
-            "MAGICAUTH_MODE": "development",
-            "REDIS_URL": self._redis_url,
-            "MAGICAUTH_MAIL_WORKER": "external",
-        }
-        app = create_app(defaults | settings, instance_path=str(self.instance))
-        app.test_client_class = Browser
-        app.jinja_env.bytecode_cache = COMPILED
-        return app
+        return new_app(self._redis_url, self.instance, **settings)
 
     def close(self) -> None:
         """Closes what the apps have open."""
@@ -231,16 +222,16 @@ def client(app: Flask) -> Browser:
 
 
 @pytest.fixture
+def ada(client: Browser) -> Browser:
+    """Ada's browser, signed in."""
+    sign_up(client)
+    return client
+
+
+@pytest.fixture
 def mailbox(client: Browser) -> Letters:
     """The letters of the app, as `/dev/mailbox` shows them."""
     return Letters(client.application)
-
-
-def close(app: Flask) -> None:
-    """Closes what the app has open."""
-    app.extensions["magicauth-redis"].close()
-    with app.app_context():
-        db.engine.dispose()
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:

@@ -95,17 +95,28 @@ def later(redis: Any, seconds: float) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def quiet_app(redis_url: str, instance: Path | str, **settings: Any) -> Iterator[Flask]:
-    """An app that nobody works for: its letters wait in the queue until `delivering` runs its worker."""
+def new_app(redis_url: str, instance: Path | str, **settings: Any) -> Flask:
+    """An app in development mode whose letters wait in the queue until somebody sends them."""
     defaults = {"MAGICAUTH_MODE": "development", "REDIS_URL": redis_url, "MAGICAUTH_MAIL_WORKER": "external"}
     app = create_app(defaults | settings, instance_path=str(instance))
     app.test_client_class = Browser
     app.jinja_env.bytecode_cache = COMPILED
-    yield app
+    return app
+
+
+def close(app: Flask) -> None:
+    """Closes what the app has open."""
     app.extensions["magicauth-redis"].close()
     with app.app_context():
         db.engine.dispose()
+
+
+@contextmanager
+def quiet_app(redis_url: str, instance: Path | str, **settings: Any) -> Iterator[Flask]:
+    """One that is closed afterwards. `delivering` runs its worker."""
+    app = new_app(redis_url, instance, **settings)
+    yield app
+    close(app)
 
 
 @contextmanager

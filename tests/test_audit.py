@@ -3,11 +3,11 @@
 import hashlib
 import json
 import logging
-import sqlite3
 
 import pytest
 from instruments import later, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+from world import database_dump
 
 from magicauth import audit, logs
 from magicauth.audit import signal
@@ -29,14 +29,6 @@ def flask(app, *arguments):
 def events(app, *filters):
     """What `flask audit` lists, the oldest first."""
     return json.loads(flask(app, "audit", "--json", *filters))[::-1]
-
-
-def dump(app):
-    """Everything that the database holds, as SQL."""
-    with sqlite3.connect(app.config["DATABASE_URL"].removeprefix("sqlite:///")) as connection:
-        text = "\n".join(connection.iterdump())
-    connection.close()
-    return text
 
 
 def whole_life(app):
@@ -112,7 +104,7 @@ def test_every_act_leaves_its_trace(app):
 def test_no_code_token_password_or_session_id_is_in_the_database(app):
     secrets = whole_life(app)
     assert len(secrets) > 20
-    text = dump(app)
+    text = database_dump(app)
     assert EMAIL in text and "user:not_me" in text
     # A code is six digits, which some timestamp or hash may hold by chance: it is looked for as a value of its own.
     assert not [secret for secret in secrets if (f"'{secret}'" if secret.isdigit() else secret) in text]

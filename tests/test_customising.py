@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup, Tag
-from conftest import close
 from flask import Flask, render_template_string
 from flask.testing import FlaskClient
-from instruments import delivering, quiet_app, redis_commands, sql_statements
+from instruments import close, delivering, quiet_app, redis_commands, sql_statements
 from pages import EMAIL, JSON, Browser, sign_up
 from production import production
 

@@ -10,13 +10,6 @@ NEW_EMAIL = "ada@new.example.org"
 
 
 @pytest.fixture
-def ada(client):
-    """Ada's browser, signed in."""
-    sign_up(client)
-    return client
-
-
-@pytest.fixture
 def stale(ada, redis):
     """The same, a quarter of an hour later."""
     with later(redis, STALE):

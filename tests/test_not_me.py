@@ -10,13 +10,6 @@ THIEF = "mallory@example.org"
 
 
 @pytest.fixture
-def ada(client):
-    """Ada's browser, signed in."""
-    sign_up(client)
-    return client
-
-
-@pytest.fixture
 def thief(ada):
     """The thief's browser, signed in as Ada, who has been told of it."""
     browser = other_browser(ada)

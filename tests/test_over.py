@@ -3,13 +3,7 @@
 import pytest
 from bs4 import BeautifulSoup
 from instruments import later, same_browser
-from pages import EMAIL, JSON, PASSWORD, other_browser, sign_in, sign_up
-
-
-@pytest.fixture
-def ada(client):
-    sign_up(client)
-    return client
+from pages import EMAIL, JSON, PASSWORD, other_browser, sign_in
 
 
 @pytest.fixture

@@ -20,13 +20,6 @@ ELSEWHERE = {"REMOTE_ADDR": "203.0.113.9"}
 NEW = "seven other horses graze"
 
 
-@pytest.fixture
-def ada(client):
-    """Ada's browser, signed in."""
-    sign_up(client)
-    return client
-
-
 def warnings(mailbox, email=EMAIL):
     """The letters to that address that say: this was not me."""
     return [letter for letter in mailbox.all(email) if any("/auth/not_me" in link for link in letter.links)]

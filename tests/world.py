@@ -37,3 +37,22 @@ def posts(app: Flask) -> list[str]:
 def gets(app: Flask) -> list[str]:
     """Every path that can be looked at."""
     return [path for path, methods in doors(app).items() if "GET" in methods]
+
+
+def database_dump(app: Flask) -> str:
+    """Everything that the database holds, as SQL."""
+    with closing(sqlite3.connect(app.config["DATABASE_URL"].removeprefix("sqlite:///"))) as database:
+        return "\n".join(database.iterdump())
+
+
+def redis_dump(redis: Any) -> list[str]:
+    """Every key and value of the server, of whatever type, as text."""
+    read = {
+        "string": lambda key: [redis.get(key)],
+        "hash": lambda key: [part for pair in redis.hgetall(key).items() for part in pair],
+        "list": lambda key: redis.lrange(key, 0, -1),
+        "set": lambda key: list(redis.smembers(key)),
+        "zset": lambda key: redis.zrange(key, 0, -1),
+    }
+    found = [part for key in redis.scan_iter() for part in (key, *read[redis.type(key).decode()](key))]
+    return [part.decode("utf-8", "backslashreplace") for part in found]

@@ -10,13 +10,6 @@ FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/201001
 ELSEWHERE = {"REMOTE_ADDR": "203.0.113.9"}
 
 
-@pytest.fixture
-def ada(client):
-    """Ada's browser, signed in."""
-    sign_up(client)
-    return client
-
-
 def events(client, path="/account/activity"):
     return client.get(path, headers=JSON).get_json()["events"]
 

@@ -1,10 +1,9 @@
 """`/account/delete`: deleting the account, for good."""
 
-import sqlite3
-
 import pytest
 from instruments import later
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from world import database_dump, redis_dump
 
 NAME, PHONE = "Augusta Ada King-Noel", "+44 20 7946 0958"
 
@@ -15,25 +14,6 @@ def ada(client):
     sign_up(client)
     client.post("/account", data={"name": NAME, "phone": PHONE})
     return client
-
-
-def dump(app):
-    """Everything that the database holds, as SQL."""
-    with sqlite3.connect(app.config["DATABASE_URL"].removeprefix("sqlite:///")) as connection:
-        text = "\n".join(connection.iterdump())
-    connection.close()
-    return text
-
-
-def everything_in(redis):
-    """Every key and value that Redis holds."""
-    found = []
-    for key in redis.scan_iter():
-        kind = redis.type(key).decode()
-        read = {"string": redis.get, "hash": redis.hgetall, "zset": lambda key: redis.zrange(key, 0, -1)}
-        read |= {"list": lambda key: redis.lrange(key, 0, -1), "set": redis.smembers}
-        found.append(f"{key!r} {read[kind](key)!r}")
-    return "\n".join(found)
 
 
 def test_the_account_is_gone_and_everybody_is_signed_out(app, ada, mailbox):
@@ -107,17 +87,17 @@ def test_what_is_personal_is_gone_and_the_audit_keeps_a_keyed_hash(app, client, 
     other_browser(client).post(
         "/auth", json={"email": EMAIL, "password": "x"}, environ_overrides={"REMOTE_ADDR": "203.0.113.8"}
     )
-    before = dump(app)
+    before = database_dump(app)
     assert all(text in before for text in (EMAIL, NAME, PHONE, "argon2", "203.0.113.7", "203.0.113.8"))
     client.post("/account/delete", data={"email": EMAIL})
     mailbox.all()
-    after = dump(app)
+    after = database_dump(app)
     personal = (EMAIL, NAME, PHONE, "argon2", "203.0.113.7", "203.0.113.8", "127.0.0.1")
     assert not [text for text in personal if text in after]
     audit = app.test_cli_runner().invoke(args=["audit", "--user", EMAIL, "--json"]).stdout
     for action in ("user:deleted", "user:profile:changed", "user:signed_up", "user:sign_in:refused"):
         assert action in audit
-    kept = everything_in(redis)
+    kept = "\n".join(redis_dump(redis))
     assert not [text for text in (NAME, PHONE, "magicauth:session:") if text in kept]
 
 

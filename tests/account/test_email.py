@@ -25,13 +25,6 @@ HOUR = 3600
 
 
 @pytest.fixture
-def ada(client):
-    """Ada's browser, signed in."""
-    sign_up(client)
-    return client
-
-
-@pytest.fixture
 def eve(client):
     """Eve's browser, signed in to her own account."""
     browser = other_browser(client)

@@ -11,13 +11,6 @@ NEW = "seven other horses graze"
 CHANGE = {"old_password": PASSWORD, "password": NEW}
 
 
-@pytest.fixture
-def ada(client):
-    """Ada's browser, signed in."""
-    sign_up(client)
-    return client
-
-
 def without_password(app, email=EMAIL):
     """A browser signed in to an account that an operator made, which has no password yet."""
     assert app.test_cli_runner().invoke(args=["users", "create", email, "--name", "Ada"]).exit_code == 0

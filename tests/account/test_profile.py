@@ -3,16 +3,9 @@
 import pytest
 from bs4 import BeautifulSoup
 from instruments import later
-from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in
 
 from magicauth.models import User
-
-
-@pytest.fixture
-def ada(client):
-    """Ada's browser, signed in."""
-    sign_up(client)
-    return client
 
 
 def profile(client):

@@ -18,13 +18,6 @@ NEW_PASSWORD = "seven other horses graze"
 
 
 @pytest.fixture
-def ada(client):
-    """Ada's browser, signed in."""
-    sign_up(client)
-    return client
-
-
-@pytest.fixture
 def phone(ada):
     """Another browser of Ada's, signed in."""
     phone = other_browser(ada)

@@ -13,12 +13,6 @@ from magicauth.crypto import digest
 FACTS = ["name", "email", "phone", "admin", "has_password", "language", "joined", "updated"]
 
 
-@pytest.fixture
-def ada(client):
-    sign_up(client)
-    return client
-
-
 def rewrite(redis, client, change):
     """Changes what Redis holds of the browser's session, as another release would have written it."""
     key = f"magicauth:session:{digest(session_id(client))}"

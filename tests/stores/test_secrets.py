@@ -7,6 +7,7 @@ from conftest import wait_for
 from instruments import delivering, quiet_app, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, sign_up
 from servers import MailServer
+from world import redis_dump
 
 
 @pytest.fixture
@@ -34,22 +35,6 @@ def signed_in(app):
     return browser
 
 
-def dump(redis):
-    """Every key and value of the server, of whatever type, as text."""
-    found = []
-    for key in redis.scan_iter():
-        kind = redis.type(key).decode()
-        value = {
-            "string": lambda key: [redis.get(key)],
-            "hash": lambda key: [part for pair in redis.hgetall(key).items() for part in pair],
-            "list": lambda key: redis.lrange(key, 0, -1),
-            "set": lambda key: list(redis.smembers(key)),
-            "zset": lambda key: redis.zrange(key, 0, -1),
-        }[kind](key)
-        found += [key, *value]
-    return [part.decode("utf-8", "backslashreplace") for part in found]
-
-
 def words(stolen):
     """Every string in the dump that could be anything."""
     parts = {
@@ -68,7 +53,7 @@ def opened(app, redis):
     signing_up.post("/users/magic_link", data={"email": "new@example.org"})
     forgetful.post("/auth/reset", data={"email": EMAIL})
     app.test_client().post("/auth", data={"email": "nobody@example.org"})
-    return asking, bare, forgetful, dump(redis)
+    return asking, bare, forgetful, redis_dump(redis)
 
 
 def test_a_dump_of_redis_holds_no_code_token_or_session_id(app, redis, signed_in):
@@ -77,7 +62,7 @@ def test_a_dump_of_redis_holds_no_code_token_or_session_id(app, redis, signed_in
     with delivering(app):
         letters = Letters(app).all()
     in_flight = "\n".join(stolen)
-    after = "\n".join(dump(redis))
+    after = "\n".join(redis_dump(redis))
     for secret in [
         *(letter.code for letter in letters if letter.code),
         *(f"{letter.code[:3]} {letter.code[3:]}" for letter in letters if letter.code),
@@ -154,7 +139,7 @@ def test_what_a_mail_server_says_back_is_kept_neither_in_the_queue_nor_in_the_lo
         app.test_client().post("/auth", data={"email": EMAIL})
         with delivering(app):
             wait_for(lambda: redis.hlen("{magicauth-mail}:letters.DQ.msgs"))
-        stolen = "\n".join(dump(redis))
+        stolen = "\n".join(redis_dump(redis))
     server.close()
     code = re.match(r"[0-9]{3} [0-9]{3}", server.messages[0]["Subject"])[0]
     for kept in (stolen, caplog.text):
