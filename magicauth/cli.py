@@ -12,17 +12,16 @@ import click
 from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
-from magicauth import audit, challenges, mail, outbox, passwords, sessions
+from magicauth import audit, mail, outbox, sessions
 from magicauth.addresses import parse_email
 from magicauth.engines import REDIS_IS_AWAY
-from magicauth.errors import Invalid, Refused
+from magicauth.errors import AddressTaken, Refused
 from magicauth.extensions import db, redis
-from magicauth.flows import deletion, security, sign_up
+from magicauth.flows import accounts, deletion, security
 from magicauth.models import Action, AuditEvent, User, as_json, iso
-from magicauth.models.columns import first_id, new_id
+from magicauth.models.columns import first_id
 from magicauth.ops import doctor
 from magicauth.respond import AWAY, reason_of
 from magicauth.visitor import COMMAND_LINE, Visitor
@@ -102,31 +101,13 @@ def show_user(email: str, as_json_: bool) -> None:
 @click.option("--password-stdin", is_flag=True, help="Reads the password from standard input.")
 def create_user(email: str, name: str, admin: bool, password_stdin: bool) -> None:
     """Makes an account. Without a password its owner sets one later."""
-    canonical_email, typed = parse_email(email)
-    name = name or typed.partition("@")[0]
-    name, _, errors = sign_up.clean_profile(name, "")
-    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else ""
-    if password_stdin:
-        about = (canonical_email, name, current_app.config["MAGICAUTH_SITE_NAME"])
-        errors |= {"password": weak} if (weak := passwords.weaknesses(password, about)) else {}
-    if errors:
-        raise Invalid(errors=errors)
-    user = User(
-        id=new_id(),
-        canonical_email=canonical_email,
-        email=typed,
-        name=name,
-        is_admin=admin,
-        password_hash=passwords.hash_password(password) if password else None,
-    )
-    db.session.add(user)
+    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     try:
-        audit.commit(Action.CREATED, _operator(), user)
-    except IntegrityError:
-        db.session.rollback()
-        raise click.ClickException(f"{typed} has an account already.") from None
-    click.echo(f"Account made: {typed}")
-    if not password:
+        user = accounts.create(email, name, password, _operator(), is_admin=admin)
+    except AddressTaken:
+        raise click.ClickException(f"{email} has an account already.") from None
+    click.echo(f"Account made: {user.email}")
+    if password is None:
         click.echo("Without a password: its owner signs in by mailed code, and may set one under Account.")
 
 
@@ -134,12 +115,10 @@ def create_user(email: str, name: str, admin: bool, password_stdin: bool) -> Non
 @click.argument("email")
 def invite(email: str) -> None:
     """Mails a sign-up link, whoever may sign up."""
-    canonical_email, typed = parse_email(email)
-    if User.by_email(canonical_email) is not None:
-        raise click.ClickException(f"{typed} has an account already.")
-    challenge = challenges.issue("sign_up", typed)
-    mail.about_challenge("invitation", challenge, _operator())
-    audit.commit(Action.INVITED, _operator(), canonical_email=canonical_email)
+    try:
+        typed = accounts.invite(email, _operator())
+    except AddressTaken:
+        raise click.ClickException(f"{email} has an account already.") from None
     click.echo(f"Invitation on its way: {typed}")
 
 

@@ -61,8 +61,7 @@ def login_required(view: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        if _signed_in() is None:
-            raise SignInRequired
+        _require_user()
         return _run(view, *args, **kwargs)
 
     guarded.guard = "login_required"  # type: ignore[attr-defined]
@@ -74,8 +73,7 @@ def fresh_sign_in_required(view: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        if _signed_in() is None:
-            raise SignInRequired
+        _require_user()
         if time.time() - session["auth_time"] > current_app.config["MAGICAUTH_FRESH_FOR"]:
             wanted.keep()
             raise FreshSignInRequired
@@ -90,10 +88,7 @@ def admin_required(view: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        user = _signed_in()
-        if user is None:
-            raise SignInRequired
-        if not user.row.is_admin:
+        if not _require_user().row.is_admin:
             raise Denied(reason="not an administrator")
         return _run(view, *args, **kwargs)
 
@@ -231,6 +226,13 @@ def _know_device(user: User) -> None:
     def remember_device(response: Any) -> Any:
         visitor.remember_device(response, email)
         return response
+
+
+def _require_user() -> CurrentUser:
+    user = _signed_in()
+    if user is None:
+        raise SignInRequired
+    return user
 
 
 def _signed_in() -> CurrentUser | None:

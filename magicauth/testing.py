@@ -9,7 +9,6 @@ from magicauth import guards
 from magicauth.addresses import parse_email
 from magicauth.extensions import db
 from magicauth.models import User
-from magicauth.models.columns import new_id
 from magicauth.sessions import this_session
 
 
@@ -20,9 +19,7 @@ def sign_in(client: FlaskClient, email: str = "ada@example.org", **columns: Any)
     base_url = app.config["PUBLIC_URL"] or "http://localhost"
     with app.test_request_context(base_url=base_url):
         canonical_email, typed = parse_email(email)
-        user = User.by_email(canonical_email) or User(
-            id=new_id(), canonical_email=canonical_email, email=typed, name=""
-        )
+        user = User.by_email(canonical_email) or User(canonical_email=canonical_email, email=typed, name="")
         for name, value in columns.items():
             setattr(user, name, value)
         db.session.add(user)

@@ -29,6 +29,19 @@ def end_everything(
     sessions.revoke_all(user.id.hex, but)
 
 
+def end_one(user: User, store_id: str, visitor: Visitor) -> bool:
+    """Ends one session of a user; False if it has ended already."""
+    # An intruder who is shown out must not take the account along by an address that he typed before. First, so that
+    # pressing again helps where Redis went away in between; and once more for what he typed meanwhile.
+    challenges.void_change(user.id.hex)
+    if not sessions.revoke(user.id.hex, store_id):
+        return False
+    challenges.void_change(user.id.hex)
+    audit.commit(Action.SESSION_ENDED, visitor, user)
+    warn("sessions_ended", user, visitor)
+    return True
+
+
 def news(letter: str, user: User, visitor: Visitor) -> Challenge:
     """Queues the letter of a change that `end_everything` is about to commit: a Redis that dies afterwards loses nobody
     his warning. It goes out when the change stands."""

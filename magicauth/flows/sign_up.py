@@ -13,7 +13,6 @@ from magicauth.errors import N_, AddressTaken, Denied, Invalid
 from magicauth.extensions import db
 from magicauth.flows import email_proof, reopening
 from magicauth.models import Action, User
-from magicauth.models.columns import new_id
 from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH
 from magicauth.visitor import Visitor
 
@@ -60,7 +59,6 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
     if errors:
         raise Invalid(errors=errors)
     user = User(
-        id=new_id(),
         canonical_email=email,
         email=typed,
         name=name,

@@ -23,7 +23,7 @@ class User(Base):
 
     __tablename__ = "users"
 
-    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=new_id)
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
     canonical_email: Mapped[str] = mapped_column(String(EMAIL_LENGTH), unique=True)
     email: Mapped[str] = mapped_column(String(EMAIL_LENGTH))
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), default="")
@@ -44,7 +44,7 @@ class User(Base):
 
     def __init__(self, **fields: Any) -> None:
         moment = now()
-        super().__init__(**({"created_at": moment, "updated_at": moment} | fields))
+        super().__init__(**({"id": new_id(), "created_at": moment, "updated_at": moment} | fields))
 
     @property
     def has_password(self) -> bool:
@@ -74,7 +74,7 @@ class User(Base):
 
 def _work_as_for_a_row() -> None:
     # The time of an answer must not tell who has an account.
-    User(id=new_id(), canonical_email="", email="")
+    User(canonical_email="", email="")
 
 
 # Built once: building it costs as much as running it.
