@@ -3,6 +3,7 @@
 `create_app()` is the finished application; `login_required` and `current_user` guard the pages you add to it.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,8 @@ from magicauth import (
 )
 from magicauth.guards import admin_required, current_user, fresh_sign_in_required, login_required
 from magicauth.mailbox import Mailbox
+
+log = logging.getLogger("magicauth")
 
 __all__ = ["admin_required", "create_app", "current_user", "fresh_sign_in_required", "login_required"]
 
@@ -73,6 +76,8 @@ def create_app(
     # In this order: a request to a foreign host or from a foreign site is refused before its body is read.
     for part in (logs, ops.metrics, hosts, csrf, reader, cors, headers, respond, theme, cli):
         part.init_app(app)
+    for name, setting in config.mistyped(name for name in os.environ if name.startswith("MAGICAUTH_")).items():
+        log.warning("%s is no setting, and changes nothing: is %s meant?", name, setting)
     app.register_blueprint(auth.bp)
     app.register_blueprint(account.bp)
     app.register_blueprint(ops.bp)

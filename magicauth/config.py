@@ -32,6 +32,8 @@ _REDIS_OPTIONS = (
 )
 # Nor may it turn off what is checked; to say that it is on changes nothing.
 _AS_IT_IS = (("ssl_cert_reqs", "required"), ("ssl_check_hostname", "true"))
+# MAIL_SERVR is; PORT and DATABASE are names of others.
+_MISTYPED_LIKENESS = 0.9
 # No budget counts for longer: Redis must be able to keep its counter.
 _LONGEST_LIMIT = 3660 * DAY
 
@@ -348,6 +350,12 @@ def misspelt(names: Iterable[str]) -> dict[str, str]:
     """Names that begin as settings of ours and are none, and what follows."""
     found = sorted(name for name in names if name.startswith("MAGICAUTH_") and name not in _KNOWN)
     return {name: "no setting of ours" + (f" ({near} is meant?)" if (near := meant(name)) else "") for name in found}
+
+
+def mistyped(names: Iterable[str]) -> dict[str, str]:
+    """Names that are none of our settings, but nearly: and which is meant. Other programs have theirs beside them."""
+    near = {name: meant(name, _MISTYPED_LIKENESS) for name in sorted(names) if name not in _KNOWN}
+    return {name: setting for name, setting in near.items() if setting}
 
 
 def meant(name: str, likeness: float = 0.6) -> str:

@@ -259,6 +259,14 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path):
     ]
 
 
+def test_a_mistyped_setting_is_told_of_at_the_start(make_new_app, monkeypatch, caplog):
+    monkeypatch.setenv("MAGICAUTH_SIGNUP", "closed")
+    monkeypatch.setenv("MAGICAUTH_OF_ANOTHER_PROGRAM", "1")
+    make_new_app()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == ["MAGICAUTH_SIGNUP is no setting, and changes nothing: is MAGICAUTH_SIGN_UP meant?"]
+
+
 def test_the_exception_says_it_all_in_one_text(tmp_path):
     with pytest.raises(ConfigError) as refused:
         create_app({}, instance_path=str(tmp_path))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from flask import Config, current_app
 
 from magicauth import migrating, outbox
-from magicauth.config import SECRET_KEY_LENGTH, is_loopback, meant, misspelt
+from magicauth.config import SECRET_KEY_LENGTH, is_loopback, misspelt, mistyped
 from magicauth.extensions import db, redis
 from magicauth.ops.health import database_answers
 from magicauth.respond import AWAY, reason_of
@@ -25,8 +25,6 @@ REDIS_LEAST = (7, 0)
 CLOCK_SKEW_MOST = 5.0
 # Random text of the least length has about twenty different characters; words and repetitions have fewer.
 DIFFERENT_CHARACTERS_LEAST = 12
-# MAIL_SERVR is; PORT and DATABASE are names of others.
-_MISSPELT_LIKENESS = 0.9
 # For all that is asked of it.
 DNS_TIMEOUT = 2.0
 # Reserved names (RFC 2606, RFC 6761) and IP addresses: there are no DNS records to look at.
@@ -127,12 +125,12 @@ def _metrics_token(config: Config) -> Iterator[Finding]:
 
 
 def _misspelt(_: Config) -> Iterator[Finding]:
-    for name, words in misspelt(os.environ).items():
-        # Another name may be somebody else's; one that nearly is ours leaves that setting as it was.
-        yield Finding(name, "wrong" if meant(name, _MISSPELT_LIKENESS) else "warning", words)
-    for name in sorted(os.environ.keys() - misspelt(os.environ).keys()):
-        if (near := meant(name, _MISSPELT_LIKENESS)) not in ("", name):
-            yield Finding(name, "warning", f"no setting of ours ({near} is meant?)")
+    nearly = mistyped(os.environ)
+    for name, setting in nearly.items():
+        state: State = "wrong" if name.startswith("MAGICAUTH_") else "warning"
+        yield Finding(name, state, f"no setting of ours ({setting} is meant?)")
+    for name, words in misspelt(os.environ.keys() - nearly.keys()).items():
+        yield Finding(name, "warning", words)
 
 
 def _is_production() -> bool:
