@@ -253,6 +253,12 @@ def test_a_sign_in_under_way_is_no_sign_in(ada, mailbox):
 # --- attacks: values of one purpose at the door of another -----------------------------------------------------------
 
 
+def test_a_code_that_was_asked_for_is_over_when_the_password_was_quicker(ada, mailbox):
+    code = ask_code(ada, mailbox)
+    ada.post("/auth/fresh", data={"password": PASSWORD})
+    assert ada.post("/auth/fresh", json={"OTP": code}).status_code == 404
+
+
 def test_a_change_of_address_that_waits_for_its_code_goes_on_beside_it(ada, mailbox):
     ada.post("/account/email", data={"email": NEW_EMAIL})
     code = ask_code(ada, mailbox)

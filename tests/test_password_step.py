@@ -102,6 +102,7 @@ def test_beginning_again_after_the_account_changed_begins_anew(app, browser, mai
     raise_epoch(app)
     assert browser.post("/auth", data={"email": EMAIL, "password": PASSWORD}).location == "/verify"
     assert not is_signed_in(browser)
+    assert browser.post("/verify", data={"OTP": mailbox.last().code}).location == "/home"
 
 
 def test_who_is_signed_in_has_no_such_step(browser):
@@ -164,6 +165,13 @@ def test_of_forty_right_passwords_at_once_one_signs_in(browser, mailbox, redis):
     # The one who signed up, and the one of these.
     assert len(redis.keys("magicauth:session:*")) == 2
     assert [letter.subject for letter in mailbox.all(EMAIL)].count("New sign-in to magicauth") == 1
+
+
+def test_of_many_who_begin_again_with_the_right_password_at_once_one_signs_in(browser, redis):
+    presses = [same_browser(browser) for _ in range(9)]
+    told = at_once(9, lambda number: presses[number].post("/auth", json={"email": EMAIL, "password": PASSWORD}))
+    assert [answer.get_json().get("next") for answer in told].count("/home") == 1
+    assert [is_signed_in(press) for press in presses].count(True) == 1
 
 
 def test_a_press_that_was_overtaken_leads_where_the_other_does(browser, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from argon2 import PasswordHasher
 from bs4 import BeautifulSoup
 from conftest import wait_for
-from instruments import at_once, change_user, later, same_browser, session_id
+from instruments import at_once, change_user, later, raise_epoch, same_browser, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
 from magicauth.models import User
@@ -217,6 +217,16 @@ def test_asking_twice_sends_one_letter(browser, mailbox):
         assert browser.post("/auth", data={"email": EMAIL, "password": PASSWORD}).location == "/verify"
     assert len(mailbox.all()) == before + 1
     assert browser.post("/verify", data={"OTP": mailbox.last().code}).location == "/home"
+
+
+def test_asking_again_after_the_account_changed_sends_a_new_code(app, browser, mailbox):
+    browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    first = mailbox.last(EMAIL)
+    raise_epoch(app)
+    browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    second = mailbox.last(EMAIL)
+    assert second.code != first.code
+    assert browser.post("/verify", data={"OTP": second.code}).location == "/home"
 
 
 def test_asking_again_later_sends_the_same_code_again(browser, mailbox, redis):

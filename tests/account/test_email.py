@@ -17,7 +17,7 @@ from instruments import (
 )
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
-from magicauth import challenges
+from magicauth import challenges, sessions
 
 NEW = "ada@new.example.org"
 THIEF = "mallory@example.org"
@@ -145,12 +145,18 @@ def test_the_letter_can_be_asked_for_again(ada, mailbox, redis):
         assert ada.post("/verify", data={"OTP": first.code}).location == "/account"
 
 
-def test_asking_twice_sends_one_letter(ada, mailbox):
-    ada.post("/account/email", data={"email": NEW})
-    letter = mailbox.last(NEW)
-    assert ada.post("/account/email", data={"email": NEW}).location == "/verify"
-    assert mailbox.last(NEW) == letter
-    assert ada.post("/verify", data={"OTP": letter.code}).location == "/account"
+def test_asking_twice_sends_one_letter_to_a_taken_address_too(ada, eve, mailbox):
+    for email in (NEW, "eve@example.org"):
+        ada.post("/account/email", data={"email": email})
+        letters = mailbox.all(email)
+        assert ada.post("/account/email", data={"email": email}).location == "/verify"
+        assert mailbox.all(email) == letters
+
+
+def test_the_code_of_a_letter_that_was_asked_for_twice_moves_the_account(ada, mailbox):
+    for _ in range(2):
+        ada.post("/account/email", data={"email": NEW})
+    assert ada.post("/verify", data={"OTP": mailbox.last(NEW).code}).location == "/account"
 
 
 def test_a_new_letter_after_spent_guesses_keeps_the_address_as_it_was_typed(ada, mailbox):
@@ -346,12 +352,29 @@ def test_a_change_that_an_intruder_began_ends_with_the_session_that_he_is_shown_
     sign_in(intruder)
     intruder.post("/account/email", data={"email": "thief@example.org"})
     link = mailbox.last("thief@example.org")
-    sessions = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
-    handle = next(session["session"] for session in sessions if not session["current"])
+    shown = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    handle = next(session["session"] for session in shown if not session["current"])
     assert ada.post("/account/sessions/end", json={"session": handle}).status_code == 200
     answer = other_browser(ada).post("/auth/link", json={"token": link.token, "email": "thief@example.org"})
     assert answer.status_code == 403
     assert ada.get("/home", headers=JSON).get_json()["user"]["email"] == EMAIL
+
+
+def test_nor_does_one_that_he_begins_while_he_is_shown_out(ada, mailbox, monkeypatch):
+    intruder, revoke, tokens = other_browser(ada), sessions.revoke, []
+    sign_in(intruder)
+
+    def begin_and_revoke(*arguments):
+        intruder.post("/account/email", data={"email": "thief@example.org"})
+        tokens.append(mailbox.last("thief@example.org").token)
+        return revoke(*arguments)
+
+    shown = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    handle = next(session["session"] for session in shown if not session["current"])
+    monkeypatch.setattr(sessions, "revoke", begin_and_revoke)
+    assert ada.post("/account/sessions/end", json={"session": handle}).status_code == 200
+    answer = other_browser(ada).post("/auth/link", json={"token": tokens[0], "email": "thief@example.org"})
+    assert answer.status_code == 403
 
 
 def test_of_changes_begun_at_once_one_is_left_for_the_owner_to_end(make_app):

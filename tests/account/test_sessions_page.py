@@ -77,6 +77,14 @@ def test_the_page_has_a_button_for_each_other_session(ada, phone):
     assert handles == [handle_of(phone)]
 
 
+def test_an_address_of_ipv4_is_shown_as_one_though_the_listener_speaks_ipv6_too(ada):
+    other = other_browser(ada)
+    other.environ_base["REMOTE_ADDR"] = "::ffff:203.0.113.9"
+    sign_in(other)
+    listed = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    assert [session["address"] for session in listed if not session["current"]] == ["203.0.113.9"]
+
+
 def test_the_latest_used_comes_first(ada, phone, redis):
     with later(redis, 61):
         assert is_signed_in(ada)
