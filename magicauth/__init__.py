@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
+from flask import Flask, has_app_context
 from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -65,13 +65,12 @@ def create_app(
     extensions.init_app(app)
     migrating.init_app(app)
     app.session_interface = sessions.SessionInterface(app, app.extensions["magicauth-redis"])
-    post_office = smtp.PostOffice()
+    post: outbox.Post = smtp.PostOffice()
     if development:
-        mailbox = Mailbox(Path(app.instance_path) / "mailbox", post_office if app.config["MAIL_SERVER"] else None)
+        post = mailbox = Mailbox(Path(app.instance_path) / "mailbox", post if app.config["MAIL_SERVER"] else None)
         app.extensions["magicauth-mailbox"] = mailbox
         migrating.upgrade(app)
-    deliver = mailbox.deliver if development else post_office
-    app.extensions["magicauth-outbox"] = outbox.Outbox(app, mail.write, deliver, post_office.hang_up)
+    app.extensions["magicauth-outbox"] = outbox.Outbox(app, mail.write, post)
 
     # In this order: a request to a foreign host or from a foreign site is refused before its body is read.
     for part in (logs, ops.metrics, hosts, csrf, reader, cors, headers, respond, theme, cli):
@@ -95,6 +94,21 @@ def _set_cookies(app: Flask) -> None:
 
 
 def _wrap(app: Flask) -> None:
+    app.wsgi_app = _alone(app)  # type: ignore[method-assign]
     static = static_files.serve(outbox.start_with_first_request(app), Path(app.instance_path), headers.for_static(app))
     proxies = app.config["MAGICAUTH_TRUSTED_PROXIES"]
     app.wsgi_app = ProxyFix(static, x_for=proxies, x_proto=proxies, x_host=proxies) if proxies else static  # type: ignore[method-assign]
+
+
+def _alone(app: Flask) -> Any:
+    """The app's WSGI callable. Inside an app context that is open already, as in tests, Flask lets all requests
+    share its `g`: who was signed in for one would be for the next."""
+    serve = app.wsgi_app
+
+    def wsgi_app(environ: Any, start_response: Any) -> Any:
+        if not has_app_context():
+            return serve(environ, start_response)
+        with app.app_context():
+            return serve(environ, start_response)
+
+    return wsgi_app

@@ -19,9 +19,10 @@ Purpose = Literal["sign_in", "sign_up", "reset", "change_email", "fresh", "undo_
 
 # Seconds that a letter of warning, and the way back from a changed address, are good.
 WARNING_TTL = 72 * 3600
-# Seconds that a change of address is known to be under way, at least: longer than any number of resent letters, within
-# their budget, can keep its challenge open.
+# Seconds that a change of address is known to be under way, at least, after its letter was asked for.
 CHANGE_LIFE = 24 * 3600
+# Longer than it is tried.
+_REOPENED_LIFE = 120
 # Addresses that may be typed at one link in a browser that did not ask for it.
 ADDRESS_ATTEMPTS = 5
 
@@ -208,8 +209,11 @@ def take(challenge: Challenge) -> Challenge | None:
     return _read(challenge.id, dict(zip(stored[::2], stored[1::2], strict=True))) if stored else None
 
 
-def reopen(challenge: Challenge) -> None:
-    """Takes its end back, with a new life, where what it was to lead to could not be done and nobody got in by it."""
+def reopen(challenge: Challenge, end: str) -> None:
+    """Takes its end back, with a new life, where what it was to lead to could not be done and nobody got in by it: once
+    for each `end` (any name of it), though Redis should lose an answer. It may have been used, and ended, since."""
+    if not redis().set(f"magicauth:reopened:{end}", 1, nx=True, ex=_REOPENED_LIFE):
+        return
     _reissue([_key(challenge.id)], ttl(challenge.purpose), *_fields(challenge))
     if challenge.purpose == "change_email" and redis().get(_change_key(challenge.user_id)) != challenge.id.encode():
         # Its owner has ended it while it was being answered. Looked at afterwards: he may be ending it just now.
@@ -246,11 +250,15 @@ def remember_warning(challenge: Challenge) -> None:
 
 def remember_change(challenge: Challenge, user_id: str) -> None:
     """Notes the change of address that a user has under way, for `void_change`; one at a time: an earlier one ends."""
-    life = max(CHANGE_LIFE, 10 * ttl(challenge.purpose))
     # Swapped in one step: of two that are begun at once, each ends the one whose place it takes.
-    earlier = redis().set(_change_key(user_id), challenge.id, ex=life, get=True)
+    earlier = redis().set(_change_key(user_id), challenge.id, ex=_change_life(), get=True)
     if earlier:
         redis().delete(_key(earlier.decode()))
+
+
+def renew_change(user_id: str) -> None:
+    """Notes it for as long again: its letter goes out again, which keeps its challenge open."""
+    redis().expire(_change_key(user_id), _change_life())
 
 
 def void_change(user_id: str) -> None:
@@ -282,6 +290,10 @@ def _read(challenge_id: str, stored: dict[bytes, bytes]) -> Challenge:
     fields: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
     numbers = {name: int(fields.get(name, 0)) for name in ("epoch", "attempts", "opens", "sends", "handed", "followed")}
     return Challenge(**(known(Challenge, fields) | numbers | {"id": challenge_id, "sent": float(fields["sent"])}))
+
+
+def _change_life() -> int:
+    return max(CHANGE_LIFE, 10 * ttl("change_email"))
 
 
 def _change_key(user_id: str) -> str:

@@ -26,10 +26,10 @@ DAY = 86_400
 _MOST = 999_999_999_999
 # What may stand after the question mark of REDIS_URL. redis-py takes more, which change what our code gets.
 _REDIS_OPTIONS = (
-    *("db", "username", "password", "client_name", "health_check_interval"),
-    *("socket_keepalive", "socket_timeout", "socket_connect_timeout"),
-    *("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+    *("db", "username", "password", "client_name"),
+    *("health_check_interval", "socket_timeout", "socket_connect_timeout"),
 )
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password")
 # Nor may it turn off what is checked; to say that it is on changes nothing.
 _AS_IT_IS = (("ssl_cert_reqs", "required"), ("ssl_check_hostname", "true"))
 # MAIL_SERVR is; PORT and DATABASE are names of others.
@@ -104,7 +104,7 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if most is None and re.fullmatch(r"0*[1-9][0-9]{12,}", value):
             raise ValueError(f"must be at most {_MOST}")
-        if not re.fullmatch(r"[0-9]+", value) or int(value) < least or (most is not None and int(value) > most):
+        if not re.fullmatch(r"[0-9]{1,12}", value) or int(value) < least or (most is not None and int(value) > most):
             raise ValueError(f"must be a whole number from {least}" + (f" to {most}" if most is not None else ""))
         return int(value)
 
@@ -211,8 +211,10 @@ def _redis_url(value: str) -> str:
     if parts.scheme in ("redis", "rediss") and not (len(ports) == 1 and re.fullmatch(r"(/[0-9]*)?", parts.path)):
         raise ValueError("must name one host and the number of a database, such as redis://localhost:6379/0")
     try:
+        allowed = () if "+" in parts.scheme else _REDIS_OPTIONS
         for name, option in parse_qsl(parts.query, keep_blank_values=True):
-            if name not in _REDIS_OPTIONS and (name, option.lower()) not in _AS_IT_IS:
+            of_tls = name in _TLS_OPTIONS or (name, option.lower()) in _AS_IT_IS
+            if name not in allowed and not (of_tls and parts.scheme.startswith("rediss")):
                 raise ValueError
         if "+" not in parts.scheme:
             parse_url(value)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import flask_mail
 
-from magicauth.outbox import Deliver
+from magicauth.outbox import Post
 
 KEPT = 200
 _LINK = re.compile(r"https?://[^\s<>\"]+")
@@ -38,16 +38,24 @@ class Kept:
 class Mailbox:
     """The letters of one instance folder. Files, not Redis: they hold codes, and Redis never does."""
 
-    def __init__(self, folder: Path, onward: Deliver | None = None) -> None:
+    def __init__(self, folder: Path, onward: Post | None = None) -> None:
         self._folder = folder
         self._onward = onward
 
-    def deliver(self, message: flask_mail.Message | None) -> None:
+    def reach(self) -> None:
+        """Sees whether the SMTP server is there, if there is one."""
+        if self._onward is not None:
+            self._onward.reach()
+
+    def hang_up(self) -> None:
+        """The last act of a worker's thread."""
+        if self._onward is not None:
+            self._onward.hang_up()
+
+    def deliver(self, message: flask_mail.Message) -> None:
         """Hands `message` on to the SMTP server, if there is one, keeps it and says so on the console."""
         if self._onward is not None:
-            self._onward(message)
-        if message is None:
-            return
+            self._onward.deliver(message)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         draft = self._folder / f".{name}"

@@ -39,9 +39,10 @@ def bid_farewell(name: str) -> None:
 def notice() -> str | None:
     """The sentence that an earlier request left for this page, once."""
     if this_session().has_cookie and "notice" in session:
-        return str(session.pop("notice"))
+        # A browser, or a proxy, that asks by HEAD shows nothing.
+        return str(session["notice"] if request.method == "HEAD" else session.pop("notice"))
     farewell = _FAREWELLS.get(request.cookies.get(FAREWELL_COOKIE, ""))
-    if farewell:
+    if farewell and request.method != "HEAD":
 
         @after_this_request
         def forget(response: Response) -> Response:

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import dramatiq
 import flask_mail
@@ -93,28 +93,38 @@ class _HangUp(dramatiq.Middleware):
         self._hang_up()
 
 
-# What the mail server said: "refused" is its final no to one recipient, which says nothing of other letters.
+# How it went: the mail server was not there ("failed"), or was and took ("ok") or refused this letter ("refused").
 Last = Literal["", "ok", "failed", "refused"]
 Write = Callable[[Job, Challenge | None], flask_mail.Message | None]
-# None where there is nothing to send: the mail server is asked all the same, so that how the post stands after it tells
-# nobody which of two addresses gets letters.
-Deliver = Callable[[flask_mail.Message | None], None]
+
+
+class Post(Protocol):
+    """What takes letters: the mail server, or development's mailbox. Raises what smtplib raises."""
+
+    def reach(self) -> None:
+        """Sees whether it is there."""
+
+    def deliver(self, message: flask_mail.Message) -> None:
+        """Hands over a letter, where it was just reached."""
+
+    def hang_up(self) -> None:
+        """The last act of a worker's thread."""
 
 
 class Outbox:
     """An app's queue and its worker."""
 
-    def __init__(self, app: Flask, write: Write, deliver: Deliver, hang_up: Callable[[], None]) -> None:
-        """`write` makes the message of a job, `deliver` sends it, `hang_up` is the last act of a worker's thread."""
+    def __init__(self, app: Flask, write: Write, post: Post) -> None:
+        """`write` makes the message of a job."""
         self.app = app
         self.write = write
-        self.deliver = deliver
+        self.post = post
         self.broker = Broker(
             client=app.extensions["magicauth-redis"],
             middleware=[
                 AgeLimit(),
                 Retries(min_backoff=1000, max_backoff=30_000, retry_when=_try_again),
-                _HangUp(hang_up),
+                _HangUp(post.hang_up),
             ],
             heartbeat_timeout=_HEARTBEAT_MS,
             maintenance_chance=_MAINTENANCE_CHANCE,
@@ -167,9 +177,14 @@ class Outbox:
             if reason := _why_not(job, challenge):
                 _drop(job, reason)
                 return
+            is_there = False
             try:
                 message = self.write(job, challenge)
-                self.deliver(message)
+                # Asked where there is nothing to send as well: how the post stands tells nobody whose letter went out.
+                self.post.reach()
+                is_there = True
+                if message is not None:
+                    self.post.deliver(message)
             except REDIS_IS_AWAY:
                 raise
             except NotYet:
@@ -178,13 +193,11 @@ class Outbox:
                     return
                 raise _NotSent(final=False) from None
             except Exception as error:
-                final = not smtp.worth_a_retry(error)
-                refused = final and isinstance(error, smtplib.SMTPRecipientsRefused)
-                _note(job, "failed", "refused" if refused else "failed", type(error).__name__)
+                _note(job, "failed", "refused" if is_there else "failed", type(error).__name__)
                 # What a mail server answers is left out; a mistake of ours is not.
                 ours = not isinstance(error, smtplib.SMTPException | OSError)
                 log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter}, exc_info=ours)
-                raise _NotSent(final=final) from None
+                raise _NotSent(final=not smtp.worth_a_retry(error)) from None
             # It is out: a Redis that went away meanwhile must not have it sent again.
             with contextlib.suppress(*REDIS_IS_AWAY):
                 if challenge is not None:
@@ -226,7 +239,8 @@ def put(job: Job, life: int = LETTER_LIFE) -> None:
 class Status:
     """How the post stands. `oldest` is the age in seconds of the oldest letter that waits for its first try (one that a
     single mail server puts off for hours is nobody's fault); `last` is how the last delivery went, "" if there was
-    none, `reason` why it failed."""
+    none, `reason` why it failed; `degraded` whether letters do not get through as they should, as far as anybody may
+    know."""
 
     waiting: int
     retrying: int
@@ -235,10 +249,7 @@ class Status:
     last: str
     reason: str
 
-    @property
-    def degraded(self) -> bool:
-        """Whether letters do not get through as they should."""
-        return self.last in ("failed", "refused") or self.oldest > OLD_AFTER
+    degraded: bool
 
 
 def status() -> Status:
@@ -251,11 +262,15 @@ def status() -> Status:
     body = client.hget(f"{name}.msgs", head) if head else None
     oldest = time.time() - json.loads(body)["message_timestamp"] / 1000 if body else 0.0
     state = {key.decode(): value.decode() for key, value in client.hgetall(_STATE_KEY).items()}
-    return Status(waiting, retrying, dead, max(0.0, oldest), state.get("last", ""), state.get("reason", ""))
+    # Where sign-up is not open, not every stranger's letter is written: that one was refused would tell whose was.
+    refused = state.get("last") == "refused" and current_app.config["MAGICAUTH_SIGN_UP"] == "open"
+    degraded = state.get("last") == "failed" or refused or oldest > OLD_AFTER
+    last, reason = state.get("last", ""), state.get("reason", "")
+    return Status(waiting, retrying, dead, max(0.0, oldest), last, reason, degraded)
 
 
 def is_failing() -> bool:
-    """Whether the mail server did not take the last letter, whoever it was for. Raises RedisError."""
+    """Whether the mail server was not there for the last letter. Raises RedisError."""
     return bool(redis().hget(_STATE_KEY, "last") == b"failed")
 
 

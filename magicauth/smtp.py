@@ -55,12 +55,10 @@ class PostOffice:
     def __init__(self) -> None:
         self._here = threading.local()
 
-    def __call__(self, message: flask_mail.Message | None) -> None:
-        """Sends `message`, or without one sees whether the server is there. Raises SMTPException or OSError."""
-        connection = self._open()
+    def deliver(self, message: flask_mail.Message) -> None:
+        """Sends `message` to the server that was just reached. Raises SMTPException or OSError."""
         try:
-            if message is not None:
-                connection.send(message)
+            self._here.connection.send(message)
         except BaseException:
             self.hang_up()
             raise
@@ -72,7 +70,8 @@ class PostOffice:
         if connection is not None:
             connection.host.close()
 
-    def _open(self) -> MailConnection:
+    def reach(self) -> None:
+        """Sees that the server is there. Raises SMTPException or OSError."""
         connection: MailConnection | None = getattr(self._here, "connection", None)
         if connection is not None and (
             time.monotonic() - self._here.used > _CONNECTION_IDLE or not _answers(connection.host)
@@ -83,7 +82,7 @@ class PostOffice:
             connection = MailConnection(current_app.extensions["mail"])
             connection.host = connection.configure_host()
             self._here.connection = connection
-        return connection
+            self._here.used = time.monotonic()
 
 
 def worth_a_retry(error: Exception) -> bool:

@@ -14,14 +14,18 @@ from magicauth.sessions import this_session
 
 def sign_in(client: FlaskClient, email: str = "ada@example.org", **columns: Any) -> None:
     """Signs the client in to the account of `email` with these columns (`name`, `is_admin`, …); makes it, if there is
-    none. Raises Invalid for what is no address."""
+    none. Raises Invalid for what is no address, TypeError for what is no column, ValueError for a disabled account."""
     app = client.application
     base_url = app.config["PUBLIC_URL"] or "http://localhost"
     with app.test_request_context(base_url=base_url):
         canonical_email, typed = parse_email(email)
         user = User.by_email(canonical_email) or User(canonical_email=canonical_email, email=typed, name="")
         for name, value in columns.items():
+            if name not in User.__table__.columns:
+                raise TypeError(f"An account has no {name!r}.")
             setattr(user, name, value)
+        if user.disabled:
+            raise ValueError("The account is disabled: nobody signs in to it.")
         db.session.add(user)
         db.session.commit()
         guards.start_session(user, ["email"])

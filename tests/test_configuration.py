@@ -326,6 +326,10 @@ def test_the_public_url_is_kept_as_browsers_write_an_origin(complete, tmp_path, 
                 "redis://localhost/0?decode_responses=true",
                 "redis://localhost/0?max_connections=1",
                 "rediss://localhost/0?ssl_cert_reqs=none",
+                "redis://localhost/0?ssl_ca_certs=/etc/ca.pem",
+                "unix:///run/redis.sock?ssl_certfile=x",
+                "redis+sentinel://a:26379/mymaster?db=3",
+                "redis+cluster://a:6379?password=hunter2",
                 "rediss://localhost/0?ssl_check_hostname=false",
                 "redis+cluster://localhost?hunter2=1",
                 "redis://[::1/0",
@@ -361,6 +365,7 @@ def test_what_cannot_be_used_is_one_sentence_that_does_not_repeat_it(complete, t
         "unix:///run/redis.sock?db=1",
         "redis+sentinel://:pw@a:26379,b:26379/mymaster/1",
         "rediss+cluster://a:6379,b:6379",
+        "rediss+sentinel://a:26379/mymaster?ssl_ca_certs=/etc/ca.pem",
     ],
 )
 def test_every_form_of_a_redis_url_is_taken(complete, tmp_path, url):

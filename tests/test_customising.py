@@ -89,6 +89,22 @@ def test_signing_in_for_a_test_makes_of_an_account_what_the_test_wants(app, clie
     assert client.get("/home", headers=JSON).get_json()["user"]["name"] == "Ada King"
 
 
+def test_within_a_context_of_the_tests_own_every_client_is_who_it_is(app):
+    with app.app_context():
+        ada, stranger = app.test_client(), app.test_client()
+        sign_in_for_test(ada)
+        assert ada.post("/account", data={"name": ""}).status_code == 400
+        assert [client.get("/home").status_code for client in (ada, stranger, ada)] == [200, 303, 200]
+        assert stranger.get("/auth").status_code == 200
+
+
+@pytest.mark.parametrize(("columns", "error"), [({"nmae": "Ada"}, TypeError), ({"disabled": True}, ValueError)])
+def test_what_it_cannot_make_of_an_account_it_says(client, columns, error):
+    with pytest.raises(error):
+        sign_in_for_test(client, **columns)
+    assert client.get("/home").status_code == 303
+
+
 def test_it_signs_in_where_cookies_have_a_prefix_too(make_new_app, tmp_path):
     client = production(make_new_app, tmp_path).test_client()
     sign_in_for_test(client)

@@ -168,4 +168,5 @@ def test_a_template_that_shows_no_notice_leaves_it_for_the_page_that_does(client
     sign_up(client)
     client.post("/account", data={"name": "Ada King"})
     assert client.get("/fragment").text == "<p>magicauth</p>"
+    client.open("/account", method="HEAD")
     assert "Saved." in client.get("/account").text

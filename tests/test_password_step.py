@@ -98,6 +98,24 @@ def test_beginning_again_keeps_the_proof_of_the_address(browser, mailbox):
     assert [letter.subject for letter in mailbox.all()[:-letters]] == ["New sign-in to magicauth"]
 
 
+def test_beginning_again_beside_a_session_keeps_that_until_the_password(browser, client, mailbox):
+    other = other_browser(client)
+    sign_up(other, "eve@example.org")
+    other.post("/auth", data={"email": EMAIL})
+    other.post("/verify", data={"OTP": mailbox.last(EMAIL).code})
+    assert other.post("/auth", data={"email": EMAIL}).location == "/auth/password"
+    assert other.get("/home", headers=JSON).get_json()["user"]["email"] == "eve@example.org"
+    assert prove(other, PASSWORD) == (200, "/home")
+    assert other.get("/home", headers=JSON).get_json()["user"]["email"] == EMAIL
+
+
+def test_what_was_proven_before_the_account_changed_counts_no_longer_when_it_begins_again(app, browser, mailbox):
+    raise_epoch(app)
+    assert browser.post("/verify/resend").location == "/verify"
+    assert browser.post("/auth", data={"email": EMAIL}).location == "/verify"
+    assert browser.post("/verify", data={"OTP": mailbox.last().code}).location == "/auth/password"
+
+
 def test_beginning_again_after_the_account_changed_begins_anew(app, browser, mailbox):
     raise_epoch(app)
     assert browser.post("/auth", data={"email": EMAIL, "password": PASSWORD}).location == "/verify"

@@ -33,6 +33,7 @@ def resend(user: User, pending: Pending, visitor: Visitor) -> Pending:
     def anew(challenge_id: str) -> Challenge:
         return _ask(user, pending.email, pending.to or pending.email, visitor, challenge_id)
 
+    challenges.renew_change(user.id.hex)
     return email_proof.resend(pending, visitor, anew)
 
 

@@ -90,6 +90,9 @@ def kept(
     challenge = challenges.get(under_way.challenge_id)
     if challenge is None or challenge.attempts_left == 0 or challenge.epoch != epoch:
         return None
+    if under_way.user_id and under_way.epoch != epoch:
+        # What was proven before the account changed counts no longer, though its letter was asked for again since.
+        under_way = replace(under_way, proofs=(), user_id="", epoch=0)
     if seconds_to_wait(challenge) > 0:
         return under_way
     try:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from magicauth import challenges, limits, metrics
 from magicauth.challenges import Challenge
+from magicauth.crypto import Keyring
 from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import Refused
 from magicauth.sessions import this_session
@@ -26,13 +27,14 @@ def reopened_on_failure(ended: Challenge) -> Iterator[None]:
 
     Not for `challenges.take` itself: where its reply is lost, another request may have had it and signed in.
     """
-    this_session().if_lost = lambda: _reopen_later(ended)
+    end = Keyring.random()
+    this_session().if_lost = lambda: _reopen_later(ended, end)
     try:
         yield
     except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
         # Whoever has waited for Redis once does not wait again.
-        if hangs(error) or not _reopen(ended):
-            _reopen_later(ended)
+        if hangs(error) or not _reopen(ended, end):
+            _reopen_later(ended, end)
         raise
 
 
@@ -56,22 +58,22 @@ def give_letters_back(challenge: Challenge) -> None:
         limits.give_back("mails", asked, challenge.sends)
 
 
-def _reopen(ended: Challenge) -> bool:
+def _reopen(ended: Challenge, end: str) -> bool:
     with suppress(*REDIS_IS_AWAY):
-        challenges.reopen(ended)
+        challenges.reopen(ended, end)
         return True
     return False
 
 
-def _reopen_later(ended: Challenge) -> None:
+def _reopen_later(ended: Challenge, end: str) -> None:
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    threading.Thread(target=_reopen_when_redis_is_back, args=(app, ended), daemon=True).start()
+    threading.Thread(target=_reopen_when_redis_is_back, args=(app, ended, end), daemon=True).start()
 
 
-def _reopen_when_redis_is_back(app: Flask, ended: Challenge) -> None:
+def _reopen_when_redis_is_back(app: Flask, ended: Challenge, end: str) -> None:
     give_up = time.monotonic() + _REOPENED_WITHIN
     with app.app_context():
-        while not _reopen(ended) and time.monotonic() < give_up:
+        while not _reopen(ended, end) and time.monotonic() < give_up:
             time.sleep(_BETWEEN_TRIES)
 
 

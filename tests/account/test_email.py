@@ -1,5 +1,7 @@
 """`/account/email`: moving the account to another address, and taking that back."""
 
+import contextlib
+import itertools
 import re
 
 import pytest
@@ -377,6 +379,27 @@ def test_nor_does_one_that_he_begins_while_he_is_shown_out(ada, mailbox, monkeyp
     assert answer.status_code == 403
 
 
+def test_nor_does_one_whose_letter_he_has_asked_for_again_and_again(make_app, redis):
+    ada = make_app(MAGICAUTH_SIGN_IN_TTL=10_800).test_client()
+    sign_up(ada)
+    intruder, mailbox, passed = other_browser(ada), Letters(ada.application), 0
+    sign_in(intruder, remember="on")
+    intruder.post("/account/email", data={"email": "thief@example.org"})
+    with contextlib.ExitStack() as time:
+        for _ in range(12):
+            time.enter_context(later(redis, 10_000))
+            assert intruder.post("/verify/resend").location == "/verify"
+            token, passed = mailbox.last("thief@example.org").token, passed + 10_000
+        assert passed > challenges.CHANGE_LIFE
+        owner = other_browser(ada)
+        sign_in(owner)
+        shown = owner.get("/account/sessions", headers=JSON).get_json()["sessions"]
+        for session in (one for one in shown if not one["current"]):
+            owner.post("/account/sessions/end", json={"session": session["session"]})
+        answer = other_browser(ada).post("/auth/link", json={"token": token, "email": "thief@example.org"})
+        assert answer.status_code == 403
+
+
 def test_of_changes_begun_at_once_one_is_left_for_the_owner_to_end(make_app):
     app = make_app(MAGICAUTH_LIMIT_MAILS_PER_ADDRESS="1000 per hour")
     ada = app.test_client()
@@ -399,18 +422,19 @@ def test_a_change_that_was_ended_while_it_was_being_answered_is_not_opened_again
         challenge = challenges.open_link(mailbox.last(NEW).token, ["change_email"])
         taken = challenges.take(challenge)
         challenges.void_change(taken.user_id)
-        challenges.reopen(taken)
+        challenges.reopen(taken, "an end")
         assert challenges.get(taken.id) is None
 
 
 def test_nor_one_that_is_ended_just_then(app, ada, mailbox):
+    ends = itertools.count()
     ada.post("/account/email", data={"email": NEW})
     with app.app_context():
         challenge = challenges.open_link(mailbox.last(NEW).token, ["change_email"])
 
     def act(number):
         with app.app_context():
-            challenges.void_change(challenge.user_id) if number else challenges.reopen(challenge)
+            challenges.void_change(challenge.user_id) if number else challenges.reopen(challenge, str(next(ends)))
 
     for _ in range(40):
         with app.app_context():

@@ -248,5 +248,17 @@ def test_what_was_never_ended_keeps_its_guesses_when_it_is_reopened(context):
     issued = challenges.issue("sign_in", EMAIL, **FIELDS)
     challenges.attempt(issued, wrong(issued))
     # By a request that does not know whether its own answer has ended it, and saw it before that guess.
-    challenges.reopen(issued)
+    challenges.reopen(issued, "an end")
     assert challenges.get(issued.id).attempts == 1
+
+
+def test_an_end_is_taken_back_once(context):
+    """Redis may lose its answer, and what was reopened may be answered before it is tried again."""
+    issued = challenges.issue("sign_in", EMAIL, **FIELDS)
+    for end in ("one", "another"):
+        taken = challenges.take(issued)
+        challenges.reopen(taken, end)
+        assert challenges.redeem(taken)
+        challenges.reopen(taken, end)
+        assert challenges.get(issued.id) is None
+        challenges.reopen(taken, f"{end}, by somebody else")
