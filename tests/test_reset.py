@@ -31,6 +31,13 @@ def choose(browser, password=NEW):
 # --- the journey -----------------------------------------------------------------------------------------------------
 
 
+def test_where_passwords_were_turned_off_meanwhile_the_letter_signs_in(app, browser, mailbox, monkeypatch):
+    browser.post("/auth/reset", data={"email": EMAIL})
+    monkeypatch.setitem(app.config, "MAGICAUTH_PASSWORDS", "off")
+    assert browser.post("/verify", data={"OTP": mailbox.last(EMAIL).code}).location == "/home"
+    assert is_signed_in(browser)
+
+
 def test_asking_twice_sends_one_letter_and_later_the_same_code_again(browser, mailbox, redis):
     browser.post("/auth/reset", data={"email": EMAIL})
     letter = mailbox.last(EMAIL)

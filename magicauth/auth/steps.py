@@ -1,6 +1,6 @@
 """From one step to the next, in this browser: what an answered challenge leads to."""
 
-from flask import Response
+from flask import Response, current_app
 
 from magicauth import guards, notices
 from magicauth.challenges import Challenge
@@ -20,7 +20,7 @@ def after_proof_of_address(challenge: Challenge, message: str = "OK") -> Respons
         if challenge.purpose == "change_email":
             return _email_changed(challenge)
         pending = sign_in.email_proven(challenge, guards.pending())
-        if challenge.purpose == "reset":
+        if challenge.purpose == "reset" and current_app.config["MAGICAUTH_PASSWORDS"] != "off":
             guards.keep_pending(pending, risen=True)
             return go("/auth/reset/password", message)
         return finish_or_ask(pending, message)
