@@ -1,7 +1,6 @@
 """The stage: a real Redis and the apps of each test process, empty for each test; browsers that check every page."""
 
 import functools
-import gc
 import importlib.util
 import os
 import shutil
@@ -54,13 +53,6 @@ def _is_rewritten(path: Path) -> bool:
     kept = path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}-pytest-{pytest.__version__}.pyc"
     # PEP 552: after the magic number and the flags, the hash of the source.
     return kept.exists() and kept.read_bytes()[8:16] == importlib.util.source_hash(path.read_bytes())
-
-
-def pytest_collection_finish() -> None:
-    """Thousands of tests are no garbage, and looking through them again and again took a twentieth of all time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
