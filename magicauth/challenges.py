@@ -21,7 +21,7 @@ Purpose = Literal["sign_in", "sign_up", "reset", "change_email", "fresh", "undo_
 WARNING_TTL = 72 * 3600
 # Seconds that a change of address is known to be under way, at least, after its letter was asked for.
 CHANGE_LIFE = 24 * 3600
-# Longer than it is tried.
+# Seconds that an end is known to have been taken back: longer than that is tried.
 _REOPENED_LIFE = 120
 # Addresses that may be typed at one link in a browser that did not ask for it.
 ADDRESS_ATTEMPTS = 5

@@ -1,4 +1,4 @@
-"""Who is signed in, the guards of pages, and what is under way in a browser that is not."""
+"""Who is signed in, the guards of pages, and what is under way in a browser."""
 
 import functools
 import time

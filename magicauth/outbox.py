@@ -248,7 +248,6 @@ class Status:
     oldest: float
     last: str
     reason: str
-
     degraded: bool
 
 

@@ -22,16 +22,18 @@ def start(user: User, typed_email: str, visitor: Visitor, under_way: Pending | N
     email, typed = parse_email(typed_email)
     if email == user.canonical_email:
         raise Invalid(errors={"email": [N_("This is your address already.")]})
-    epoch = 0 if User.by_email(email) else user.session_epoch
-    kept = email_proof.kept("change_email", email, epoch, under_way, lambda kept: resend(user, kept, visitor))
-    return kept or Pending.asking(_ask(user, email, typed, visitor), email)
+    taken = _is_taken(email)
+    epoch = 0 if taken else user.session_epoch
+    kept = email_proof.kept("change_email", email, epoch, under_way, lambda asked: resend(user, asked, visitor))
+    return kept or Pending.asking(_ask(user, email, typed, visitor, taken=taken), email)
 
 
 def resend(user: User, pending: Pending, visitor: Visitor) -> Pending:
     """Sends that letter again. Raises TooMany."""
 
     def anew(challenge_id: str) -> Challenge:
-        return _ask(user, pending.email, pending.to or pending.email, visitor, challenge_id)
+        to, taken = pending.to or pending.email, _is_taken(pending.email)
+        return _ask(user, pending.email, to, visitor, challenge_id, taken=taken)
 
     challenges.renew_change(user.id.hex)
     return email_proof.resend(pending, visitor, anew)
@@ -72,8 +74,11 @@ def masked(email: str) -> str:
     return f"{local[0]}{'•' * 4}@{domain}"
 
 
-def _ask(user: User, email: str, to: str, visitor: Visitor, challenge_id: str = "") -> Challenge:
-    taken = User.by_email(email) is not None
+def _is_taken(email: str) -> bool:
+    return User.by_email(email) is not None
+
+
+def _ask(user: User, email: str, to: str, visitor: Visitor, challenge_id: str = "", *, taken: bool) -> Challenge:
     challenge = email_proof.ask("change_email", email, to, None if taken else user, visitor, challenge_id=challenge_id)
     challenges.remember_change(challenge, user.id.hex)
     return challenge
@@ -94,4 +99,4 @@ def _end_everything(action: Action, user: User, visitor: Visitor, this: Session 
         security.end_everything(action, user, visitor, but=this, news=news)
     except IntegrityError:
         db.session.rollback()
-        raise AddressTaken() from None
+        raise AddressTaken from None

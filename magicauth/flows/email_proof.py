@@ -20,7 +20,6 @@ from magicauth.errors import (
     CodeOver,
     Denied,
     Invalid,
-    NotFound,
     TokenMissing,
     TooMany,
 )
@@ -157,7 +156,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     """
     challenge = challenges.get(pending.challenge_id) if pending else None
     if challenge is None or challenge.attempts_left == 0 or pending is None:
-        raise _none_open("no challenge, expired, used, or guesses spent")
+        raise CodeOver(reason="no challenge, expired, used, or guesses spent")
     code = _FORGIVEN.sub("", typed)
     if not code:
         raise CodeMissing(errors={"OTP": [CodeMissing.message]})
@@ -168,7 +167,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     right, left = challenges.attempt(challenge, code)
     if left < 0:
         limits.give_back("codes", asker)
-        raise _none_open("guesses spent or answered meanwhile")
+        raise CodeOver(reason="guesses spent or answered meanwhile")
     if not right:
         try:
             _tell_of_wrong_code(pending, challenge, visitor, left)
@@ -181,7 +180,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     limits.give_back("codes", asker)
     taken = challenges.take(challenge)
     if taken is None:
-        raise _none_open("answered meanwhile")
+        raise CodeOver(reason="answered meanwhile")
     return replace(taken, attempts=taken.attempts - 1)
 
 
@@ -223,7 +222,7 @@ def user_of(challenge: Challenge) -> User:
     """The user whom an answered challenge is about. Raises NotFound if the account changed since it was issued."""
     user = User.by_id(challenge.user_id)
     if user is None or not user.stands(challenge.epoch):
-        raise _none_open("account gone, disabled or changed since")
+        raise CodeOver(reason="account gone, disabled or changed since")
     return user
 
 
@@ -249,7 +248,3 @@ def canonical_or_nothing(typed: str) -> str:
         return parse_email(typed)[0]
     except Invalid:
         return ""
-
-
-def _none_open(reason: str) -> NotFound:
-    return CodeOver(reason=reason)

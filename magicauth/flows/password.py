@@ -22,7 +22,7 @@ def start_reset(
     email, typed = parse_email(typed_email)
     user = sign_in.account(email)
     epoch = user.session_epoch if user else 0
-    kept = email_proof.kept("reset", email, epoch, under_way, lambda kept: sign_in.resend(kept, visitor))
+    kept = email_proof.kept("reset", email, epoch, under_way, lambda asked: sign_in.resend(asked, visitor))
     if kept is not None:
         return replace(kept, next=next_page or kept.next)
     challenge = email_proof.ask(

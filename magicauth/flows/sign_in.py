@@ -26,7 +26,7 @@ def start(
     asks_password = current_app.config["MAGICAUTH_PASSWORDS"] != "off" and password != ""
     user = _check_password(email, password, visitor) if asks_password else account(email)
     pending = _proven(under_way, email, user) or email_proof.kept(
-        "sign_in", email, user.session_epoch if user else 0, under_way, lambda kept: resend(kept, visitor)
+        "sign_in", email, user.session_epoch if user else 0, under_way, lambda asked: resend(asked, visitor)
     )
     if pending is None:
         challenge = email_proof.ask("sign_in", email, user.email if user else typed, user, visitor, next_page)

@@ -42,7 +42,7 @@ def invitation(token: str) -> Challenge:
     if challenge.user_id:
         raise Denied(reason="link of a sign-up that its address's account asked for")
     if User.by_email(challenge.email.lower()) is not None:
-        raise _taken()
+        raise AddressTaken
     return challenge
 
 
@@ -73,7 +73,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
         audit.commit(Action.SIGNED_UP, visitor, user)
     except IntegrityError:
         db.session.rollback()
-        raise _taken() from None
+        raise AddressTaken from None
     challenges.redeem(challenge)
     reopening.give_letters_back(challenge)
     return user, challenge.next
@@ -121,7 +121,3 @@ def _printable(text: str) -> bool:
         and character not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
         for character in text
     )
-
-
-def _taken() -> Invalid:
-    return AddressTaken()
