@@ -490,6 +490,14 @@ def test_the_doctor_warns_of_a_key_that_is_guessable_or_no_good_as_a_fallback(re
     assert key not in result.stdout
 
 
+def test_the_doctor_says_why_the_database_does_not_answer(redis_url, tmp_path):
+    nowhere = {"DATABASE_URL": "postgresql+psycopg://magicauth@127.0.0.1:1/magicauth"}
+    with quiet_app(redis_url, tmp_path, **shell_settings(redis_url, tmp_path) | nowhere) as app:
+        output = app.test_cli_runner().invoke(args=["doctor", "--json"]).stdout
+    words = {found["check"]: found["words"] for found in json.loads(output) if found["state"] == "wrong"}
+    assert "onnection refused" in words["database"]
+
+
 def test_the_doctor_warns_of_settings_that_are_not_what_they_seem(redis_url, tmp_path, monkeypatch):
     settings = {
         "MAGICAUTH_SESSION_IDLE": "9",

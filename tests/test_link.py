@@ -70,6 +70,15 @@ def test_the_browser_that_asked_for_two_addresses_asked_for_both(client, mailbox
     assert follow(other_browser(client), mailbox.last(EMAIL).token) == DENIED
 
 
+def test_it_remembers_five(client, mailbox):
+    browser, asked = other_browser(client), [f"user{number}@example.org" for number in range(6)]
+    for email in asked:
+        sign_up(other_browser(client), email)
+        browser.post("/auth", data={"email": email})
+    here = [browser.get(mailbox.last(email).link, headers=JSON).get_json()["here"] for email in asked]
+    assert here == [False, True, True, True, True, True]
+
+
 def test_the_token_may_stand_in_the_query(browser, mailbox):
     assert browser.post(mailbox.last().link).location == "/users?limit=3"
 

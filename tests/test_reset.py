@@ -31,6 +31,13 @@ def choose(browser, password=NEW):
 # --- the journey -----------------------------------------------------------------------------------------------------
 
 
+def test_asking_twice_leads_where_was_asked_for_last(browser, mailbox):
+    browser.post("/auth/reset", data={"email": EMAIL, "next": "/account"})
+    browser.post("/auth/reset", data={"email": EMAIL, "next": "/account/activity"})
+    browser.post("/verify", data={"OTP": mailbox.last(EMAIL).code})
+    assert choose(browser).get_json()["next"] == "/account/activity"
+
+
 def test_where_passwords_were_turned_off_meanwhile_the_letter_signs_in(app, browser, mailbox, monkeypatch):
     browser.post("/auth/reset", data={"email": EMAIL})
     monkeypatch.setitem(app.config, "MAGICAUTH_PASSWORDS", "off")

@@ -318,6 +318,15 @@ def test_whoever_must_wait_for_a_budget_too_is_told_of_the_longer_wait(make_app)
     assert answer.status_code == 429 and 500 < int(answer.headers["Retry-After"]) <= 600
 
 
+def test_a_new_letter_for_a_stranger_goes_where_he_typed_it(client, mailbox):
+    client.post("/auth", data={"email": "Grace.Hopper@Example.org"})
+    for _ in range(5):
+        client.post("/verify", data={"OTP": "0"})
+    letters = len(mailbox.all())
+    assert client.post("/verify/resend").location == "/verify"
+    assert [letter.to for letter in mailbox.all()[:-letters]] == ["Grace.Hopper@example.org"]
+
+
 def test_the_same_code_and_link_come_again_when_the_wait_is_over(browser, mailbox, redis):
     wait = int(browser.post("/verify/resend", json={}).headers["Retry-After"])
     first = mailbox.last()
