@@ -1,6 +1,8 @@
 """Runs the revisions on the app's own database."""
 
+import logging
 import time
+from typing import Any
 
 import click
 from alembic import context
@@ -13,6 +15,7 @@ from magicauth.extensions import DATABASE_CONNECT_TIMEOUT, Base
 LOCK_TIMEOUT_MS = 2000
 
 database = current_app.extensions["migrate"].db
+log = logging.getLogger("magicauth.migrations")
 
 
 def run() -> None:
@@ -24,6 +27,7 @@ def run() -> None:
             target_metadata=Base.metadata,
             compare_type=True,
             render_as_batch=connection.dialect.name == "sqlite",
+            on_version_apply=_tell,
         )
         with context.begin_transaction():
             context.run_migrations()
@@ -45,6 +49,11 @@ def _wait_for_turn(connection: Connection) -> None:
         connection.rollback()
         time.sleep(0.2)
     connection.rollback()
+
+
+def _tell(step: Any, **_: Any) -> None:
+    done = "applied" if step.is_upgrade else "taken back"
+    log.info("revision %s %s: %s", step.up_revision_id, done, step.up_revision.doc)
 
 
 try:

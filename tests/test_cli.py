@@ -652,7 +652,14 @@ def test_from_a_shell(redis, redis_url, tmp_path):
             command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, **options
         )
 
-    assert flask("db", "upgrade").returncode == 0
+    upgraded = flask("db", "upgrade")
+    assert upgraded.returncode == 0
+    assert [json.loads(line)["message"] for line in upgraded.stderr.splitlines()] == [
+        "revision 0001 applied: The users table.",
+        "revision 0002 applied: The audit table.",
+        "revision 0003 applied: Indexes for the filters of `flask audit`.",
+    ]
+    assert flask("db", "upgrade").stderr == ""
     made = flask("users", "create", EMAIL, "--name", "Ada", "--password-stdin", input=f"{PASSWORD}\n")
     assert (made.returncode, made.stdout) == (0, f"Account made: {EMAIL}\n"), made.stderr
     assert PASSWORD not in made.stderr
