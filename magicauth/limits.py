@@ -45,16 +45,21 @@ end
 return 0
 """
 )
-# A counter that has expired meanwhile is not made anew below zero.
+# A counter that has expired meanwhile is not made anew below zero, and one that was begun anew since the places were
+# taken, which shows by the time it has left, is not the one they are owed to: budgets could be saved up.
 _give_back = Script("""
 for i, key in ipairs(KEYS) do
-  if tonumber(redis.call('GET', key) or '0') > tonumber(ARGV[i]) then
-    redis.call('DECRBY', key, ARGV[i])
-  else
-    redis.call('DEL', key)
+  if redis.call('PTTL', key) <= tonumber(ARGV[#KEYS + i]) then
+    if tonumber(redis.call('GET', key) or '0') > tonumber(ARGV[i]) then
+      redis.call('DECRBY', key, ARGV[i])
+    else
+      redis.call('DEL', key)
+    end
   end
 end
 """)
+# Milliseconds by which the clocks of the machines that take and give back may differ.
+_CLOCKS_DIFFER_BY = 2000
 # More than any counter counts.
 _ALL = 10**12
 
@@ -86,14 +91,16 @@ def seconds_to_wait(kind: Kind, asker: Asker) -> float:
     return int(_look([key for key, _ in counters], *(item.amount for _, item in counters))) / 1000
 
 
-def give_back(kind: Kind, asker: Asker, places: int = 1) -> None:
-    """Gives back places that were taken for work that turned out right."""
-    _owe({key: places for key, _ in _counters(kind, asker)})
+def give_back(kind: Kind, asker: Asker, places: int = 1, seconds_ago: float = 0) -> None:
+    """Gives back places that were taken, `seconds_ago`, for work that turned out right."""
+    _owe(_counters(kind, asker), places, seconds_ago)
 
 
 def clear(asker: Asker) -> None:
-    """Forgets the failures of the address, or of the browser known to it, after a finished sign-in; no others."""
-    _owe({key: _ALL for kind in _PER for key, _ in _own_counters(kind, asker)})
+    """Forgets the failures of the address, or of the browser known to it, after a finished sign-in; no others. What
+    other spellings of it have spent is not forgotten: they may be somebody else's accounts."""
+    for kind in _PER:
+        _owe(_of_address(kind, asker, asker.email), _ALL)
 
 
 def network(ip: str) -> str:
@@ -107,14 +114,17 @@ def network(ip: str) -> str:
     return str(address)
 
 
-def _owe(places: dict[str, int]) -> None:
+def _owe(counters: list[tuple[str, RateLimitItem]], places: int, seconds_ago: float = 0) -> None:
+    owed = {
+        (key, round((item.get_expiry() - seconds_ago) * 1000) + _CLOCKS_DIFFER_BY): places for key, item in counters
+    }
     if not has_request_context():
-        _pay(places)
+        _pay(owed)
         return
     if "places_owed" not in g:
         g.places_owed = Counter()
         after_this_request(_settle)
-    g.places_owed.update(places)
+    g.places_owed.update(owed)
 
 
 def _settle(response: Response) -> Response:
@@ -129,8 +139,8 @@ def _settle(response: Response) -> Response:
     return response
 
 
-def _pay(places: dict[str, int]) -> None:
-    _give_back(list(places), *places.values())
+def _pay(owed: dict[tuple[str, int], int]) -> None:
+    _give_back([key for key, _ in owed], *owed.values(), *(milliseconds for _, milliseconds in owed))
 
 
 def _counters(kind: Kind, asker: Asker) -> list[tuple[str, RateLimitItem]]:
@@ -145,7 +155,14 @@ def _counters(kind: Kind, asker: Asker) -> list[tuple[str, RateLimitItem]]:
 
 
 def _own_counters(kind: Kind, asker: Asker) -> list[tuple[str, RateLimitItem]]:
-    account = keyring().tag("limit", canonical_for_counting(asker.email))
+    if asker.device:
+        return _of_address(kind, asker, asker.email)
+    spellings = dict.fromkeys((asker.email, canonical_for_counting(asker.email)))
+    return [counter for email in spellings for counter in _of_address(kind, asker, email)]
+
+
+def _of_address(kind: Kind, asker: Asker, email: str) -> list[tuple[str, RateLimitItem]]:
+    account = keyring().tag("limit", email)
     who = f"device:{asker.device}:{account}" if asker.device else f"account:{account}"
     return _keyed(kind, who, current_app.config[f"MAGICAUTH_LIMIT_{kind.upper()}_PER_{_PER[kind]}"])
 

@@ -165,6 +165,8 @@ def _form_fields(body: bytes) -> dict[str, str]:
     except ValueError:
         raise Invalid(reason="unreadable form") from None
     # A file in a field's place is not a string, and so not given.
+    if None in form or None in files:
+        raise Invalid(reason="a part without a name")
     if any(len(values) > 1 for _, values in form.lists()) or any(name in form for name in files):
         _twice()
     return form.to_dict()

@@ -90,6 +90,11 @@ UNREADABLE = {
     "a part and a file": (MULTIPART, part("email", b"a@example.org") + part("email", b"x", "x.txt") + END),
     "a part not in UTF-8": (MULTIPART, part("email", b"ada\xff@example.org") + END),
     "a part cut short": (MULTIPART, part("email", b"ada@example.org")[:-10]),
+    "a part without a name": (MULTIPART, b"--parts\r\nContent-Disposition: form-data\r\n\r\na\r\n" + END),
+    "a file without a name": (
+        MULTIPART,
+        b'--parts\r\nContent-Disposition: form-data; filename="x"\r\n\r\na\r\n' + END,
+    ),
     "no parts": (MULTIPART, b"email=ada@example.org"),
     "no boundary": ("multipart/form-data", part("email", b"ada@example.org") + END),
     "another boundary": ("multipart/form-data; boundary=x", part("email", b"ada@example.org") + END),

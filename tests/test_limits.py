@@ -247,6 +247,18 @@ def test_a_finished_sign_in_clears_the_accounts_own_failures(owner):
     assert [try_password(other_browser(owner)) for _ in range(4)] == [401] * 3 + [429]
 
 
+@pytest.mark.parametrize("other", ["ada+shop@example.org", "ada@example.org"])
+def test_a_finished_sign_in_clears_nothing_of_another_spelling(make_app, other):
+    # At some providers they are two people's.
+    app = make_app(**ACCOUNT_ONLY, MAGICAUTH_LIMIT_PASSWORDS_PER_ACCOUNT="4 per minute")
+    victim = {"ada+shop@example.org": "ada@example.org"}.get(other, "ada+shop@example.org")
+    for email in (victim, other):
+        sign_up(app.test_client(), email)
+    assert [try_password(app.test_client(), email=victim) for _ in range(2)] == [401] * 2
+    assert sign_in(app.test_client(), other).location == "/home"
+    assert [try_password(app.test_client(), email=victim) for _ in range(3)] == [401, 401, 429]
+
+
 def test_nothing_less_clears_them(owner, mailbox, redis):
     browser = other_browser(owner)
     assert {try_password(browser) for _ in range(2)} == {401}
@@ -381,6 +393,18 @@ def test_a_letter_that_was_answered_costs_nothing(owner, mailbox):
         browser = other_browser(owner)
         browser.post("/auth", data={"email": EMAIL})
         assert browser.post("/verify", data={"OTP": mailbox.last().code}).location == "/auth/password"
+
+
+def test_letters_that_are_answered_later_do_not_make_room_for_others(make_app, redis):
+    app = make_app(MAGICAUTH_LIMIT_MAILS_PER_IP="2 per hour")
+    ask = lambda email: app.test_client().post("/users/magic_link", json={"email": email}).status_code  # noqa: E731
+    assert [ask(f"eve{n}@example.org") for n in range(2)] == [200] * 2
+    with later(redis, 3700):
+        assert [ask(f"nobody{n}@example.org") for n in range(3)] == [200, 200, 429]
+        for n in range(2):
+            link = {"token": Letters(app).last(f"eve{n}@example.org").token, "name": "Eve", "password": PASSWORD}
+            assert app.test_client().post("/users/signup", json=link).status_code == 201
+        assert ask("ada@example.org") == 429
 
 
 def test_a_budget_that_is_refused_takes_nothing_of_the_others(make_app, redis):

@@ -55,7 +55,7 @@ def give_letters_back(challenge: Challenge) -> None:
     not counted, which name no client, give nothing back: they would make room for others."""
     if challenge.ip:
         asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
-        limits.give_back("mails", asked, challenge.sends)
+        limits.give_back("mails", asked, challenge.sends, seconds_ago=time.time() - challenge.sent)
 
 
 def _reopen(ended: Challenge, end: str) -> bool:
