@@ -65,6 +65,7 @@ class AccessLog(Logger):
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
+        self.error_log.addFilter(_unless_silent)
         self.error_log.addFilter(_without_queries)
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
@@ -82,6 +83,11 @@ class AccessLog(Logger):
         self.access_log.info(json.dumps(line))
 
 
+def _unless_silent(record: logging.LogRecord) -> bool:
+    # That a client fell silent is no error, and its trace would let anybody fill the log.
+    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
+
+
 def _without_queries(record: logging.LogRecord) -> bool:
     # gunicorn quotes a request that it could not parse or serve.
     record.msg, record.args = _QUERY.sub("?…", record.getMessage()), ()
@@ -90,6 +96,10 @@ def _without_queries(record: logging.LogRecord) -> bool:
 
 class Worker(ThreadWorker):
     """gunicorn's threaded worker. Settings that cannot be used end gunicorn, in a sentence each instead of a trace."""
+
+    def handle_quit(self, *signal: Any) -> None:
+        # Not ThreadWorker's own, which takes a lock that the thread it interrupts may hold: it would wait for itself.
+        super(ThreadWorker, self).handle_quit(*signal)
 
     def load_wsgi(self) -> None:
         # What is loaded stays: to look through it for garbage took a tenth of the start, and would stop requests later.

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import getaddresses
@@ -56,7 +57,9 @@ class Setting:
     help: str
 
 
-def _text(value: str) -> str:
+def _of_mail_server(value: str) -> str:
+    if not value.isascii():
+        raise ValueError("must be ASCII: smtplib sends nothing else to log in with")
     return value
 
 
@@ -267,8 +270,8 @@ SETTINGS = [
     Setting("MAIL_PORT", _whole(1, 65_535), 25, "Port of the SMTP server."),
     Setting("MAIL_USE_TLS", _flag, False, "Whether to ask for TLS by STARTTLS; the certificate is checked."),
     Setting("MAIL_USE_SSL", _flag, False, "Whether to speak TLS from the start; the certificate is checked."),
-    Setting("MAIL_USERNAME", _text, None, "Name to log in to the SMTP server with."),
-    Setting("MAIL_PASSWORD", _text, None, "Password to log in to the SMTP server with."),
+    Setting("MAIL_USERNAME", _of_mail_server, None, "Name to log in to the SMTP server with."),
+    Setting("MAIL_PASSWORD", _of_mail_server, None, "Password to log in to the SMTP server with."),
     Setting(
         "MAIL_DEFAULT_SENDER",
         _sender_of_letters,
@@ -407,7 +410,7 @@ def _given(environ: Mapping[str, Any], setting: Setting) -> str | None:
     text = given.decode() if isinstance(given, bytes) else "" if given is None else str(given)
     if not text.strip():
         return None
-    return text if setting.parse is _text else text.strip()
+    return text if setting.parse is _of_mail_server else text.strip()
 
 
 def _production_problems(environ: Mapping[str, Any], values: dict[str, Any]) -> list[str]:
@@ -421,8 +424,14 @@ def _production_problems(environ: Mapping[str, Any], values: dict[str, Any]) -> 
 
 
 def _fill_for_development(values: dict[str, Any], instance: Path) -> None:
-    instance.mkdir(mode=0o700, parents=True, exist_ok=True)
-    values["SECRET_KEY"] = values["SECRET_KEY"] or _kept_secret(instance / "secret_key")
+    try:
+        instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Whether it takes what is written to it: all of development's stores lie there.
+        with tempfile.TemporaryFile(dir=instance, buffering=0) as probe:
+            probe.write(b"\0" * 4096)
+        values["SECRET_KEY"] = values["SECRET_KEY"] or _kept_secret(instance / "secret_key")
+    except OSError as error:
+        raise ConfigError([f"The folder {instance}, where development keeps everything: {error.strerror}."]) from None
     values["DATABASE_URL"] = values["DATABASE_URL"] or f"sqlite:///{instance / 'magicauth.sqlite3'}"
 
 

@@ -1,13 +1,17 @@
 """The machines under magicauth: database, Redis and keys."""
 
+import contextlib
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import flask_mail
+import sqlalchemy.exc
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import event
+from redis import UnixDomainSocketConnection
+from sqlalchemy import ExceptionContext, event
 from sqlalchemy.orm import DeclarativeBase
 
 from magicauth import embedded, engines
@@ -16,6 +20,15 @@ from magicauth.crypto import Keyring
 DATABASE_CONNECT_TIMEOUT = 2
 DATABASE_STATEMENT_TIMEOUT_MS = 5000
 SQLITE_BUSY_TIMEOUT_MS = 2000
+# What the database raises when it is away, full, read-only, damaged, too slow or not migrated.
+DATABASE_IS_AWAY = (
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.InternalError,
+    # PostgreSQL's word for a table or column that is missing, which SQLite calls an OperationalError.
+    sqlalchemy.exc.ProgrammingError,
+    sqlalchemy.exc.TimeoutError,
+)
 
 
 class Base(DeclarativeBase):
@@ -34,6 +47,7 @@ def init_app(app: Flask) -> None:
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
             event.listen(db.engine, "connect", _prepare_sqlite)
+            event.listen(db.engine, "handle_error", _call_damage_by_its_name)
         else:
             event.listen(db.engine, "do_connect", _connect_to_postgres)
     app.extensions["magicauth-redis"] = _redis_client(app)
@@ -73,6 +87,8 @@ def _engine_options(url: str) -> dict[str, Any]:
         "pool_timeout": DATABASE_CONNECT_TIMEOUT,
         "connect_args": {
             "connect_timeout": DATABASE_CONNECT_TIMEOUT,
+            # Whatever the server was set up with: names are of any script.
+            "client_encoding": "utf8",
             "options": f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS}",
             # A server that hangs without closing is noticed by the kernel, not by a worker that waits for ever.
             "tcp_user_timeout": DATABASE_STATEMENT_TIMEOUT_MS,
@@ -96,13 +112,38 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     cursor.close()
 
 
+def _call_damage_by_its_name(context: ExceptionContext) -> None:
+    # For a file that is damaged, or no database, sqlite3 raises what every error of a database is.
+    error = context.original_exception
+    if type(error) is sqlite3.DatabaseError:
+        raise sqlalchemy.exc.OperationalError(context.statement, {}, error, hide_parameters=True) from error
+
+
 def _redis_client(app: Flask) -> Any:
     if app.config["REDIS_URL"] is None:
         try:
             app.config["REDIS_URL"] = embedded.url(Path(app.instance_path))
         except embedded.Unavailable as reason:
             return _stand_in(app, reason)
+        return _of_this_folder(app)
     return engines.connect(app.config["REDIS_URL"])
+
+
+def _of_this_folder(app: Flask) -> Any:
+    """A client of the embedded server, which starts it again where it was killed."""
+
+    class Connection(UnixDomainSocketConnection):
+        def _connect(self) -> Any:
+            try:
+                return super()._connect()  # type: ignore[no-untyped-call]
+            except OSError:
+                with contextlib.suppress(embedded.Unavailable):
+                    embedded.url(Path(app.instance_path))
+                return super()._connect()  # type: ignore[no-untyped-call]
+
+    client = engines.connect(app.config["REDIS_URL"])
+    client.connection_pool.connection_class = Connection
+    return client
 
 
 def _stand_in(app: Flask, reason: Exception) -> Any:

@@ -24,7 +24,7 @@ from magicauth import challenges, smtp
 from magicauth.broker import NAMESPACE, QUEUE, Broker
 from magicauth.challenges import Challenge
 from magicauth.engines import REDIS_IS_AWAY
-from magicauth.extensions import Script, redis
+from magicauth.extensions import DATABASE_IS_AWAY, Script, redis
 from magicauth.stored import known
 
 # A letter without a challenge is news for a day, and then no more.
@@ -187,6 +187,11 @@ class Outbox:
                     self.post.deliver(message)
             except REDIS_IS_AWAY:
                 raise
+            except DATABASE_IS_AWAY as error:
+                # No fault of the mail server's, whose state is shown to everybody.
+                name = type(error).__name__
+                log.warning("letter waits: the database is away: %s", name, extra={"letter": job.letter})
+                raise _NotSent(final=False) from None
             except NotYet:
                 if time.time() - job.context["at"] > _NEVER_AFTER:
                     _drop(job, "what it tells of was not done")

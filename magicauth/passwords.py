@@ -3,15 +3,21 @@
 import os
 import threading
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
+from argon2.low_level import error_to_str
 
-from magicauth.errors import N_
+from magicauth.errors import N_, Unavailable
 
+R = TypeVar("R")
+
+# ARGON2_MEMORY_ALLOCATION_ERROR.
+_NO_MEMORY = error_to_str(-22)
 LENGTH_LEAST = 8
 LENGTH_MOST = 128
 # zxcvbn's time grows with the square of the length, and what it would find stands in the first characters.
@@ -50,15 +56,16 @@ _one_guess = threading.Lock()
 
 def hash_password(password: str) -> str:
     """The argon2id hash of `password`, with its salt and parameters."""
-    return _hashing.submit(_hasher.hash, password).result()
+    return _run(_hasher.hash, password)
 
 
 def verify(password_hash: str | None, password: str) -> bool:
-    """Whether `password` is the one behind `password_hash`; None, a stranger's, takes as long and is False."""
+    """Whether `password` is the one behind `password_hash`; None, a stranger's, takes as long and is False. Raises
+    Unavailable where there is no memory to tell."""
     if not _usable(password):
         password, password_hash = "", None
     try:
-        right = _hashing.submit(_hasher.verify, password_hash or _dummy_hash(), password).result()
+        right = _run(_hasher.verify, password_hash or _dummy_hash(), password)
     except (Argon2Error, InvalidHashError):
         return False
     return right and password_hash is not None
@@ -91,6 +98,15 @@ def strength(password: str, about: Iterable[str]) -> tuple[int, str]:
     score, kind = _guess(_made_plain(password[:_ZXCVBN_LENGTH]), words)
     in_words = _FAIR.get(kind) if score == _WEAKEST_SCORE else None
     return score, in_words or _IN_WORDS[score]
+
+
+def _run(work: Callable[..., R], *arguments: str) -> R:
+    try:
+        return _hashing.submit(work, *arguments).result()
+    except Argon2Error as error:
+        if str(error) == _NO_MEMORY:
+            raise Unavailable(reason="no memory for a hash") from None
+        raise
 
 
 def _guess(password: str, words: list[str]) -> tuple[int, str]:

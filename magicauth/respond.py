@@ -16,7 +16,7 @@ from werkzeug.routing import RequestRedirect
 from magicauth import notices
 from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import N_, Denied, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
-from magicauth.extensions import db
+from magicauth.extensions import DATABASE_IS_AWAY, db
 from magicauth.next_page import here
 from magicauth.reader import wants_json
 from magicauth.sessions import this_session
@@ -28,17 +28,8 @@ log = logging.getLogger("magicauth")
 # What a page says of an error that a view raises with `abort`; of the others it shows a sentence of its own.
 _SENTENCES = {400: N_("Bad Request."), 403: N_("Forbidden.")}
 
-# What Redis, a Cluster and the database raise when they are away, full, read-only, too slow or not migrated. Everything
-# else they raise is our mistake, and a 500.
-AWAY = (
-    *REDIS_IS_AWAY,
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.InterfaceError,
-    sqlalchemy.exc.InternalError,
-    # PostgreSQL's word for a table or column that is missing, which SQLite calls an OperationalError.
-    sqlalchemy.exc.ProgrammingError,
-    sqlalchemy.exc.TimeoutError,
-)
+# Everything else that Redis, a Cluster and the database raise is our mistake, and a 500.
+AWAY = (*REDIS_IS_AWAY, *DATABASE_IS_AWAY)
 
 
 def init_app(app: Flask) -> None:

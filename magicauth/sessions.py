@@ -37,6 +37,10 @@ _COOKIE_LIFE = 400 * 86_400
 _ID_BYTES = 32
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
 _PREFIX = "magicauth:session:"
+# Seconds within which a sign-in that began before its account's sessions were ended is done, or checked by the guards.
+_ENDED_LIFE = 2 * SLIDE_AFTER
+# Seconds that a session's next id is known to a sign-out that began under the one before.
+_RENEWED_LIFE = 10
 
 Load = Callable[[str], dict[str, Any] | None]
 
@@ -200,7 +204,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
 
     def _save(self, app: Flask, session: Session, response: Response) -> None:
         if not session:
-            self._end(session)
+            self._sign_out(session)
             cookies.take_back(response, app.config["SESSION_COOKIE_NAME"])
             return
         life = _life(session.data)
@@ -221,6 +225,9 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         return _PREFIX + digest(sid)
 
     def _live(self, app: Flask, sid: str) -> dict[str, Any] | None:
+        if has_app_context() and g.get("redis_hangs"):
+            # Whoever has waited for it once does not wait again: the page that says so asks who reads it.
+            raise RedisTimeoutError
         data: dict[str, Any] | None = self._retrieve_session_data(self._get_store_id(sid))
         # Flask's test client looks into a session outside of any request.
         with contextlib.nullcontext() if has_app_context() else app.app_context():
@@ -228,30 +235,41 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
 
     def _write_new(self, session: Session, life: int) -> bool:
         """Writes it, and ends the one that it replaces. False if it carries on one that had ended already."""
-        store_id = self._get_store_id(session.sid or "")
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.set(store_id, self.serializer.encode(session), ex=life, nx=True)
-        if "user_id" in session:
-            _index(pipeline, session, store_id.removeprefix(_PREFIX))
-        if session.replaced is None:
-            pipeline.execute()
-            return True
         carries_on = session.carried_on and "user_id" in session
-        if carries_on:
-            # Not before the new one stands: where Redis dies in between, the old one is still good.
-            pipeline.execute()
-            pipeline = self.client.pipeline(transaction=False)
-        pipeline.delete(self._get_store_id(session.replaced))
-        if session.owner:
-            pipeline.zrem(_index_key(session.owner), digest(session.replaced))
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.set(self._get_store_id(session.sid or ""), self.serializer.encode(session), ex=life, nx=True)
+        if session.replaced is not None and not carries_on:
+            self._delete(pipeline, session.replaced, session.owner)
+        if "user_id" in session:
+            _index(pipeline, session)
+            pipeline.get(_ended_key(session["user_id"]))
         results = pipeline.execute()
-        return bool(results[0]) if carries_on else True
+        if "user_id" in session and session["epoch"] < int(results[-1] or 0):
+            return False
+        if session.replaced is None or not carries_on:
+            return True
+        # Not before the new one stands: where Redis dies in between, the old one is still good.
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.set(_renewed_key(session.replaced), digest(session.sid or ""), ex=_RENEWED_LIFE)
+        self._delete(pipeline, session.replaced, session.owner)
+        return bool(pipeline.execute()[1])
 
     def _end(self, session: Session) -> None:
+        pipeline = self.client.pipeline(transaction=False)
         for sid in filter(None, (session.sid, session.replaced)):
-            self._delete_session(self._get_store_id(sid))
-            if session.owner:
-                self.client.zrem(_index_key(session.owner), digest(sid))
+            self._delete(pipeline, sid, session.owner)
+        pipeline.execute()
+
+    def _sign_out(self, session: Session) -> None:
+        self._end(session)
+        # Another request of this browser may have renewed it meanwhile.
+        if session.owner and session.replaced and (renewed := self.client.get(_renewed_key(session.replaced))):
+            revoke(session.owner, renewed.decode())
+
+    def _delete(self, pipeline: Any, sid: str, owner: str) -> None:
+        pipeline.delete(self._get_store_id(sid))
+        if owner:
+            pipeline.zrem(_index_key(owner), digest(sid))
 
 
 def _answer_instead(response: Response, other: Response) -> None:
@@ -307,8 +325,11 @@ def revoke(user_id: str, store_id: str) -> bool:
     return ended
 
 
-def revoke_all(user_id: str, but: Session | None = None) -> int:
-    """Ends every session of a user but the one given; how many. To raise the user's epoch is the caller's part."""
+def revoke_all(user_id: str, epoch: int, but: Session | None = None) -> int:
+    """Ends every session of a user but the one given; how many. To raise the user's epoch, to `epoch`, is the caller's
+    part, and done before."""
+    # Before the sessions are listed: one that is just being written is listed already, or sees this.
+    redis().set(_ended_key(user_id), epoch, ex=_ENDED_LIFE)
     kept = digest(but.sid) if but is not None and but.sid else ""
     ended = [store_id for store_id in _indexed(user_id) if store_id != kept]
     pipeline = redis().pipeline(transaction=False)
@@ -358,9 +379,9 @@ def _life(data: dict[str, Any]) -> int:
     return max(1, math.ceil(_ends_in(data)))
 
 
-def _index(pipeline: Any, session: Session, store_id: str) -> None:
+def _index(pipeline: Any, session: Session) -> None:
     key, now = _index_key(session["user_id"]), time.time()
-    pipeline.zadd(key, {store_id: int(now + life_at_most(session.data))})
+    pipeline.zadd(key, {digest(session.sid or ""): int(now + life_at_most(session.data))})
     pipeline.zremrangebyscore(key, "-inf", int(now))
     # Its longest-lived member is at most this far from its end.
     pipeline.expire(
@@ -387,3 +408,11 @@ def _stored(user_id: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _index_key(user_id: str) -> str:
     return f"magicauth:sessions-of:{user_id}"
+
+
+def _ended_key(user_id: str) -> str:
+    return f"magicauth:ended:{user_id}"
+
+
+def _renewed_key(sid: str) -> str:
+    return f"magicauth:renewed:{digest(sid)}"

@@ -200,12 +200,12 @@ class Postgres:
         self._process = Process([str(part) for part in command], log, cwd=self._folder, **self._as)
         wait_for(self.answers, PATIENCE)
 
-    def make_database(self, name: str, template: str = "template1") -> str:
+    def make_database(self, name: str, template: str = "template1", options: str = "") -> str:
         """The URL of a new database, a copy of `template`."""
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             # Of a module whose tests came in two turns.
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {options}')
         return self.url(name)
 
     def url(self, name: str) -> str:

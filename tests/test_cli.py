@@ -479,6 +479,16 @@ def test_the_doctor_finds_a_database_without_its_tables(redis, redis_url, tmp_pa
         # While a newer release is rolled out.
         assert "migrations" not in wrong(app)
         assert "at 9999, which a newer release has made" in app.test_cli_runner().invoke(args=["doctor"]).stdout
+        # Or after it was taken back: a machine that starts with `flask db upgrade` must start.
+        assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 0
+        assert app.test_cli_runner().invoke(args=["db", "downgrade"]).exit_code == 1
+
+
+def test_the_doctor_finds_a_database_that_takes_no_writes(app):
+    with closing(sqlite3.connect(Path(app.instance_path) / "magicauth.sqlite3")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert wrong(app) == ["database writes"]
+    assert app.test_cli_runner().invoke(args=["doctor"]).exit_code == 0
 
 
 @pytest.mark.parametrize("key", ["secret" * 10, "0123456789abcdef,ghijklmnopqrstuvwxyz"])

@@ -348,6 +348,8 @@ def test_the_public_url_is_kept_as_browsers_write_an_origin(complete, tmp_path, 
             )
         ),
         ("MAGICAUTH_METRICS_TOKEN", "t\u00f6k-hunter2"),
+        ("MAIL_PASSWORD", "p\u00e4ss-hunter2"),
+        ("MAIL_USERNAME", "\u00e4da-hunter2"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence_that_does_not_repeat_it(complete, tmp_path, name, value):
@@ -402,6 +404,15 @@ def test_flags_are_read_as_people_write_them(complete, tmp_path):
 def test_postgresql_means_the_driver_that_is_installed(complete, tmp_path):
     given = complete | {"DATABASE_URL": "postgresql://ada@localhost/magicauth"}
     assert config.load(given, tmp_path)["DATABASE_URL"] == "postgresql+psycopg://ada@localhost/magicauth"
+
+
+def test_development_says_in_a_sentence_that_its_folder_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as refused:
+        create_app({"MAGICAUTH_MODE": "development"}, instance_path=str(tmp_path / "file" / "instance"))
+    assert refused.value.problems == [
+        f"The folder {tmp_path}/file/instance, where development keeps everything: Not a directory."
+    ]
 
 
 def test_development_needs_nothing_and_makes_a_key_once(tmp_path, redis_url):

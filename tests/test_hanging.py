@@ -101,6 +101,15 @@ def test_it_is_waited_for_once(app, client, hang_after, get_ready, commands):
     assert len(asked) <= commands + 1, (len(asked), commands)
 
 
+@pytest.mark.parametrize("page", ["/auth/link", "/users/signup", "/auth/not_me", "/account/email/undo"])
+def test_the_page_of_a_link_waits_for_it_once_too(client, hang_after, page):
+    sign_up(client)
+    token = Letters(client.application).last().token
+    asked = hang_after(0)
+    assert client.get(page, query_string={"token": token}).status_code == 503
+    assert len(asked) == 1
+
+
 def say_that_it_was_not_me(client):
     sign_in(other_browser(client))
     return client, "/auth/not_me", {"token": Letters(client.application).last().token}

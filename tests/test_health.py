@@ -65,6 +65,27 @@ def test_a_database_that_was_not_migrated_makes_it_unready(redis, redis_url, tmp
         assert client.get("/readyz").get_json()["database"] == "not migrated"
 
 
+@pytest.mark.parametrize("damaged_from", [0, 4096])
+def test_a_database_that_is_damaged_is_away(redis, redis_url, tmp_path, damaged_from):
+    file = tmp_path / "damaged.sqlite3"
+    with quiet_app(redis_url, tmp_path, **SETTINGS, DATABASE_URL=f"sqlite:///{file}") as app:
+        app.test_client_class = PublicBrowser
+        assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 0
+    with file.open("r+b") as written:
+        written.seek(damaged_from)
+        written.write(b"\xff" * (file.stat().st_size - damaged_from))
+    with quiet_app(redis_url, tmp_path, **SETTINGS, DATABASE_URL=f"sqlite:///{file}") as app:
+        app.test_client_class = PublicBrowser
+        client = app.test_client()
+        if damaged_from == 0:
+            answer = client.get("/readyz")
+            assert (answer.status_code, answer.get_json()["database"]) == (503, "away")
+        assert client.post("/auth", json={"email": EMAIL}).status_code == 503
+        listed = app.test_cli_runner().invoke(args=["users", "list"])
+        assert (listed.exit_code, listed.stdout) == (1, "") and listed.stderr.startswith("Error: ")
+        assert "wrong    database: does not answer" in app.test_cli_runner().invoke(args=["doctor"]).stdout
+
+
 def test_without_the_database_it_is_healthy_and_not_ready(redis, redis_url, tmp_path):
     nowhere = f"sqlite:///{tmp_path / 'nowhere' / 'x.sqlite3'}"
     with quiet_app(redis_url, tmp_path, **SETTINGS, DATABASE_URL=nowhere) as app:

@@ -31,7 +31,7 @@ GET  /account/password            fresh_sign_in_required
 POST /account/password            fresh_sign_in_required
 GET  /account/sessions            login_required
 POST /account/sessions/end        login_required
-POST /account/sessions/end_others login_required
+POST /account/sessions/end_others fresh_sign_in_required
 GET  /auth                        open
 POST /auth                        open
 GET  /auth/fresh                  login_required

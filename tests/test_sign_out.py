@@ -1,5 +1,9 @@
 """Signing out: the session is destroyed on the server."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 from instruments import same_browser, session_id
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
 
@@ -45,6 +49,17 @@ def test_who_is_not_signed_in_is_led_to_the_sign_in_page_without_a_next(client):
     answer = client.post("/logout")
     assert (answer.status_code, answer.location) == (303, "/auth")
     assert session_id(client) == ""
+
+
+def test_signing_out_is_done_though_the_database_cannot_record_it(client, app):
+    sign_up(client)
+    kept = same_browser(client)
+    with closing(sqlite3.connect(Path(app.instance_path) / "magicauth.sqlite3")) as operator:
+        operator.execute("CREATE TRIGGER no BEFORE INSERT ON audit BEGIN INSERT INTO nowhere VALUES (1); END")
+        answer = client.post("/logout")
+        operator.execute("DROP TRIGGER no")
+    assert (answer.location, answer.headers["Clear-Site-Data"]) == ("/auth", '"cache"')
+    assert not is_signed_in(kept)
 
 
 def test_a_get_signs_nobody_out(client):

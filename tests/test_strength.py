@@ -5,10 +5,12 @@ import sys
 import time
 
 import pytest
+from argon2 import PasswordHasher
 from instruments import at_once, later, redis_commands, same_browser, sql_statements
 from pages import EMAIL, JSON, PASSWORD, Letters, other_browser, sign_up
 from world import look
 
+from magicauth import passwords
 from magicauth.languages import CODES
 
 DOOR = "/auth/password/strength"
@@ -187,3 +189,16 @@ def test_of_many_at_once_each_is_looked_at_with_its_own_name(client):
     finally:
         sys.setswitchinterval(interval)
     assert scores == [[3] * 4, [0] * 4] * 6
+
+
+def test_where_there_is_no_memory_to_check_a_password_it_is_not_called_wrong(client, monkeypatch):
+    sign_up(client)
+    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(memory_cost=2**31, time_cost=1, parallelism=1))
+    new = other_browser(client)
+    link = new.post("/users/magic_link", json={"email": "eve@example.org"})
+    form = {"token": Letters(client.application).last("eve@example.org").token, "name": "Eve", "password": PASSWORD}
+    assert (link.status_code, new.post("/users/signup", json=form).status_code) == (200, 503)
+    assert new.post("/auth", json={"email": EMAIL, "password": PASSWORD}).status_code == 503
+    monkeypatch.undo()
+    assert new.post("/auth", json={"email": EMAIL, "password": PASSWORD}).status_code == 200
+    assert new.post("/users/signup", json=form).status_code == 201

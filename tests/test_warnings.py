@@ -42,17 +42,21 @@ def choose_a_forgotten_password(ada, mailbox):
     ada.post("/auth/reset/password", data={"password": NEW})
 
 
-def end_the_other_sessions(ada, _mailbox):
+def sign_in_on_the_phone(ada, mailbox):
+    sign_in(other_browser(ada))
+    mailbox.all()  # The one about the phone has come.
+    rmtree(Path(ada.application.instance_path) / "mailbox")
+
+
+def end_the_other_sessions(ada, mailbox):
+    sign_in_on_the_phone(ada, mailbox)
     ada.post("/account/sessions/end_others")
 
 
 def end_one_session(ada, mailbox):
-    phone = other_browser(ada)
-    sign_in(phone)
+    sign_in_on_the_phone(ada, mailbox)
     sessions = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
     handle = next(one["session"] for one in sessions if not one["current"])
-    mailbox.all()  # The one about the phone has come.
-    rmtree(Path(ada.application.instance_path) / "mailbox")
     ada.post("/account/sessions/end", data={"session": handle})
 
 
@@ -139,7 +143,7 @@ def test_a_browser_cannot_write_into_the_letter(ada, mailbox):
 def test_they_go_to_the_address_as_the_owner_wrote_it(client, mailbox):
     client.post("/users/magic_link", data={"email": "Ada@Example.org"})
     client.post("/users/signup", data={"token": mailbox.last().token, "name": "Ada", "password": PASSWORD})
-    client.post("/account/sessions/end_others")
+    client.post("/account/password", data={"old_password": PASSWORD, "password": NEW})
     assert len(warnings(mailbox, "Ada@example.org")) == 1
 
 

@@ -5,8 +5,8 @@ from flask import Blueprint, Response
 from magicauth import guards, notices, sessions
 from magicauth.errors import N_, NotFound
 from magicauth.flows import security
-from magicauth.guards import current_user, login_required
-from magicauth.models import Action, iso
+from magicauth.guards import current_user, fresh_sign_in_required, login_required
+from magicauth.models import iso
 from magicauth.reader import read
 from magicauth.respond import again, go, page
 from magicauth.sessions import Listed, this_session
@@ -39,13 +39,13 @@ def end() -> Response:
     return go("/account/sessions", "Session ended.")
 
 
+# Fresh, since it ends open sign-ins too: with a stolen session a thief could end every one that its owner begins.
 @bp.post("/account/sessions/end_others")
-@login_required
+@fresh_sign_in_required
 @again(show)
 def end_others() -> Response:
     row = current_user.row
-    news = security.news("sessions_ended", row, visitor())
-    security.end_everything(Action.SESSIONS_ENDED, row, visitor(), but=this_session(), news=news)
+    security.end_others(row, visitor(), this_session())
     guards.continue_session(row)
     notices.notify(N_("All other sessions are ended."))
     return go("/account/sessions", "Sessions ended.")

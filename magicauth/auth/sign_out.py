@@ -1,12 +1,17 @@
 """`/logout`: the session is destroyed on the server."""
 
+import logging
+
 from flask import Blueprint, Response
 
 from magicauth import audit, guards, notices
+from magicauth.extensions import DATABASE_IS_AWAY, db
 from magicauth.guards import current_user, login_required
 from magicauth.models import Action, User
-from magicauth.respond import go
+from magicauth.respond import go, reason_of
 from magicauth.visitor import visitor
+
+log = logging.getLogger("magicauth")
 
 bp = Blueprint("sign_out", __name__)
 
@@ -17,9 +22,12 @@ def sign_out() -> Response:
     user_id = current_user.id.hex
     # First, so that it is done even while the database is away.
     guards.end_session()
-    user = User.by_id(user_id)
-    if user is not None:
-        audit.commit(Action.SIGNED_OUT, visitor(), user)
+    try:
+        if (user := User.by_id(user_id)) is not None:
+            audit.commit(Action.SIGNED_OUT, visitor(), user)
+    except DATABASE_IS_AWAY as error:
+        db.session.rollback()
+        log.warning("a sign-out is not recorded: %s", reason_of(error))
     notices.bid_farewell("signed_out")
     response = go("/auth", "Signed out.")
     # Nothing of what was shown stays in this browser's cache.

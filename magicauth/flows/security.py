@@ -26,7 +26,15 @@ def end_everything(
             with suppress(*REDIS_IS_AWAY):
                 challenges.redeem(news)
         raise
-    sessions.revoke_all(user.id.hex, but)
+    sessions.revoke_all(user.id.hex, user.session_epoch, but)
+
+
+def end_others(user: User, visitor: Visitor, this: Session) -> None:
+    """Ends every session of a user but this one, and whatever was begun. The owner is told where there was another:
+    else somebody signed in could have him told as often as he likes."""
+    any_others = len(sessions.listed(user.id.hex, user.session_epoch)) > 1
+    told = news("sessions_ended", user, visitor) if any_others else None
+    end_everything(Action.SESSIONS_ENDED, user, visitor, but=this, news=told)
 
 
 def end_one(user: User, store_id: str, visitor: Visitor) -> bool:

@@ -189,13 +189,36 @@ def _database() -> Iterator[Finding]:
         yield Finding("database", "wrong", f"does not answer ({reason_of(error)})")
         return
     yield Finding("database", "ok", db.engine.dialect.name)
+    yield from _encoding()
     if current == head:
         yield Finding("migrations", "ok", f"at {head}")
+        yield from _database_writes()
     elif is_known:
         yield Finding("migrations", "wrong", f"at {current or 'none'}, the newest is {head}: run `flask db upgrade`")
     else:
         # While a new release is rolled out, the old one serves on.
         yield Finding("migrations", "warning", f"at {current}, which a newer release has made; this one ends at {head}")
+
+
+def _encoding() -> Iterator[Finding]:
+    if db.engine.dialect.name == "postgresql":
+        encoding = db.session.scalar(db.text("SHOW server_encoding"))
+        if encoding == "SQL_ASCII":
+            words = "SQL_ASCII: the database does not know what it holds; one with ENCODING 'UTF8' would"
+            yield Finding("database encoding", "warning", words)
+        elif encoding != "UTF8":
+            words = f"{encoding}, which cannot hold every name: make the database anew with ENCODING 'UTF8'"
+            yield Finding("database encoding", "wrong", words)
+
+
+def _database_writes() -> Iterator[Finding]:
+    try:
+        # Not kept. One that is a standby, full or locked answers everything else.
+        db.session.execute(db.text("UPDATE alembic_version SET version_num = version_num"))
+    except AWAY as error:
+        yield Finding("database writes", "wrong", f"refused, so that nobody can sign in ({reason_of(error)})")
+    finally:
+        db.session.rollback()
 
 
 def _mail() -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 from sqlalchemy import select, text
+from sqlalchemy.exc import ProgrammingError
 
 from magicauth import outbox
 from magicauth.extensions import db, redis
@@ -26,7 +27,7 @@ def healthz() -> Response:
 def readyz() -> Response:
     checks = {"redis": _check(redis_answers), "database": _check(database_answers)}
     if checks["database"] == "ok":
-        checks["database"] = _check(tables_are_there, "not migrated")
+        checks["database"] = _check(tables_are_there)
     ready = all(state == "ok" for state in checks.values())
     # Mail never makes it unready: letters wait in the queue while the mail server is away.
     checks["mail"] = _mail_state() if checks["redis"] == "ok" else "degraded"
@@ -53,13 +54,15 @@ def tables_are_there() -> None:
         db.session.execute(select(table).limit(0))
 
 
-def _check(answers: Callable[[], Any], otherwise: str = "away") -> str:
+def _check(answers: Callable[[], Any]) -> str:
     try:
         answers()
     except AWAY as error:
-        log.warning("not ready: %s", reason_of(error))
+        reason = reason_of(error)
+        log.warning("not ready: %s", reason)
         db.session.rollback()
-        return otherwise
+        # PostgreSQL's class of error, and SQLite's words, for a table or column that is missing.
+        return "not migrated" if isinstance(error, ProgrammingError) or "no such" in reason else "away"
     return "ok"
 
 

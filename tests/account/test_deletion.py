@@ -116,7 +116,7 @@ def test_warnings_and_ways_back_lead_nowhere(ada, mailbox):
     ada.post("/account/email", data={"email": "ada@new.example.org"})
     ada.post("/verify", data={"OTP": mailbox.last("ada@new.example.org").code})
     undo = mailbox.last(EMAIL)
-    ada.post("/account/sessions/end_others")
+    sign_in(other_browser(ada), "ada@new.example.org")
     not_me = mailbox.last("ada@new.example.org")
     ada.post("/account/delete", data={"email": "ada@new.example.org"})
     stranger = other_browser(ada)

@@ -537,6 +537,7 @@ def test_the_thief_has_no_way_back_of_his_own_after_the_owner_has_taken_hers(ada
 
 def test_the_thiefs_warnings_end_nothing_after_the_owner_has_taken_the_address_back(ada, mailbox):
     move(ada, mailbox, THIEF)
+    sign_in(other_browser(ada), THIEF)
     ada.post("/account/sessions/end_others")
     thiefs = mailbox.last(THIEF)
     assert "/auth/not_me" in thiefs.link

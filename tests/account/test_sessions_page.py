@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 from bs4 import BeautifulSoup
 from instruments import at_once, later, raise_epoch, session_id
-from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import event
 
@@ -83,6 +83,25 @@ def test_an_address_of_ipv4_is_shown_as_one_though_the_listener_speaks_ipv6_too(
     sign_in(other)
     listed = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
     assert [session["address"] for session in listed if not session["current"]] == ["203.0.113.9"]
+
+
+def test_ending_all_others_wants_a_fresh_sign_in(make_app, redis):
+    # A thief with a stolen cookie could end every sign-in that its owner begins, as soon as it is begun.
+    thief = make_app(MAGICAUTH_FRESH_FOR=300).test_client()
+    sign_up(thief)
+    owner = other_browser(thief)
+    owner.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    with later(redis, 400):
+        assert thief.post("/account/sessions/end_others").location == "/auth/fresh"
+        code = Letters(thief.application).last(EMAIL).code
+        assert owner.post("/verify", data={"OTP": code}).location == "/home"
+
+
+def test_who_is_alone_is_not_told_that_others_were_ended(ada, mailbox):
+    before = len(mailbox.all(EMAIL))
+    for _ in range(3):
+        assert ada.post("/account/sessions/end_others").location == "/account/sessions"
+    assert len(mailbox.all(EMAIL)) == before
 
 
 def test_the_latest_used_comes_first(ada, phone, redis):

@@ -1,6 +1,7 @@
 """PostgreSQL and SQLite that are stopped, hung, cut, read-only, locked or full, under gunicorn in production mode."""
 
 import contextlib
+import logging
 import os
 import signal
 import sqlite3
@@ -17,12 +18,14 @@ import pages
 import psycopg
 import pytest
 from conftest import wait_for
+from flask.testing import FlaskClient
 from instruments import at_once, delivering, later, quiet_app
-from pages import JSON, PASSWORD
+from pages import JSON, PASSWORD, Letters
 from production import SETTINGS, PublicBrowser
 from servers import PATIENCE, Postgres, Site, ask_to_sign_in, name_at_home, no_file_grows_over, sign_up, site
 from sqlalchemy import create_engine
 
+from magicauth import outbox
 from magicauth.extensions import Base
 
 pytestmark = pytest.mark.faults
@@ -309,14 +312,28 @@ def test_killed_when_the_answer_is_made_it_does_not_unmake_it(postgres, redis, r
 # --- what is logged of it ---------------------------------------------------------------------------------------------
 
 
-def test_a_statement_that_fails_is_logged_without_the_address_that_it_asked_for(redis, redis_url, tmp_path, caplog):
+def test_a_letter_that_waits_for_the_database_is_no_fault_of_the_mail_servers(redis, redis_url, tmp_path, caplog):
     with quiet_app(redis_url, tmp_path) as app:
         app.test_client().post("/auth", data={"email": "stranger@example.org"})
         with contextlib.closing(sqlite3.connect(tmp_path / "magicauth.sqlite3")) as operator:
-            operator.execute("DROP TABLE users")
-        with delivering(app):
-            wait_for(lambda: "letter not sent" in caplog.text)
-    assert "FROM users" in caplog.text and "stranger" not in caplog.text
+            operator.execute("ALTER TABLE users RENAME TO away")
+            with delivering(app):
+                wait_for(lambda: "letter waits: the database is away" in caplog.text)
+                with app.app_context():
+                    assert outbox.status().last == ""
+                operator.execute("ALTER TABLE away RENAME TO users")
+                wait_for(lambda: Letters(app).all("stranger@example.org"))
+    assert "Traceback" not in caplog.text and "stranger" not in caplog.text
+
+
+def test_a_statement_that_fails_is_logged_without_the_address_that_it_asked_for(redis, redis_url, tmp_path, caplog):
+    with quiet_app(redis_url, tmp_path) as app:
+        app.test_client_class = FlaskClient
+        with contextlib.closing(sqlite3.connect(tmp_path / "magicauth.sqlite3")) as operator:
+            operator.execute("CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT raise(ABORT, 'no'); END")
+        wrong = {"email": "stranger@example.org", "password": "not the one"}
+        assert app.test_client().post("/auth", json=wrong).status_code == 500
+    assert "INSERT INTO audit" in caplog.text and "stranger" not in caplog.text
 
 
 def test_migrating_a_database_that_hangs_is_given_up(our, postgres):
@@ -325,7 +342,39 @@ def test_migrating_a_database_that_hangs_is_given_up(our, postgres):
         assert our.gunicorn.flask("db", "upgrade").returncode != 0
 
 
-def test_one_that_was_not_migrated_is_said_so_and_waited_for(postgres, redis, redis_url, tmp_path, capfd):
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_another_encoding_holds_every_name_or_is_refused(postgres, redis, redis_url, tmp_path, encoding):
+    settings = SETTINGS | {
+        "DATABASE_URL": postgres.make_database("odd", "template0", f"ENCODING '{encoding}' LOCALE 'C'")
+    }
+    with quiet_app(redis_url, tmp_path, **settings) as app:
+        run = app.test_cli_runner().invoke
+        upgraded = run(args=["db", "upgrade"])
+        if encoding == "LATIN1":
+            assert upgraded.exit_code == 1 and "make it anew with ENCODING 'UTF8'" in upgraded.stderr
+            assert "wrong    database encoding: LATIN1" in run(args=["doctor"]).stdout
+        else:
+            assert upgraded.exit_code == 0, upgraded.stderr
+            assert run(args=["users", "create", "ada@example.org", "--name", "Łukasz 李"]).exit_code == 0
+            assert "Łukasz 李" in run(args=["users", "list"]).stdout
+            assert "warning  database encoding: SQL_ASCII" in run(args=["doctor"]).stdout
+
+
+def test_a_table_that_is_locked_is_not_one_that_is_missing(postgres, redis, redis_url, tmp_path):
+    settings = SETTINGS | {"DATABASE_URL": postgres.make_database("locked")}
+    with quiet_app(redis_url, tmp_path, **settings) as app, postgres.connect("locked") as operator:
+        app.test_client_class = PublicBrowser
+        assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 0
+        operator.execute("ALTER DATABASE locked SET lock_timeout = '100ms'")
+        with operator.transaction():
+            operator.execute("LOCK TABLE audit IN ACCESS EXCLUSIVE MODE")
+            assert app.test_client().get("/readyz").get_json()["database"] == "away"
+        assert app.test_client().get("/readyz").get_json()["database"] == "ok"
+
+
+def test_one_that_was_not_migrated_is_said_so_and_waited_for(postgres, redis, redis_url, tmp_path, capfd, monkeypatch):
+    # One that writes where this test can read it.
+    monkeypatch.setattr(logging.getLogger("magicauth"), "handlers", [])
     settings = SETTINGS | {"DATABASE_URL": postgres.make_database("new")}
     with quiet_app(redis_url, tmp_path, **settings) as app:
         app.test_client_class = PublicBrowser

@@ -189,6 +189,32 @@ def test_clients_that_fall_silent_in_the_middle_of_a_request_do_not_stop_the_ser
             open_ones.enter_context(connected(server)).sendall(half.encode())
         with server.browser() as browser:
             assert browser.get("/healthz", timeout=PATIENCE_WITH_SILENCE).status_code == 200
+        server.process.signal(signal.SIGTERM)
+        assert server.process.wait(SECONDS_TO_END) == 0
+        # Else anybody could fill the log.
+        assert "Traceback" not in server.process.output
+
+
+def test_int_under_load_ends_at_once(our, tmp_path):
+    many = our.gunicorn.settings | {"WEB_CONCURRENCY": 1, "GUNICORN_THREADS": 64}
+    with closing(Gunicorn(tmp_path, many)) as server:
+        server.start()
+        over = threading.Event()
+
+        def visit() -> None:
+            with contextlib.suppress(httpx.TransportError), server.browser() as visitor:
+                while not over.is_set():
+                    visitor.get("/healthz", headers={"Connection": "close"})
+
+        visitors = [threading.Thread(target=visit) for _ in range(16)]
+        for visitor in visitors:
+            visitor.start()
+        server.process.signal(signal.SIGINT)
+        ended = server.process.wait(SECONDS_TO_END)
+        over.set()
+        for visitor in visitors:
+            visitor.join()
+        assert ended == 0
 
 
 def host(gunicorn: Gunicorn) -> str:

@@ -218,6 +218,32 @@ def test_kill_9_of_the_supervisor_takes_the_server_along_and_a_running_app_repai
     assert server_of(app.address) != first
 
 
+# A site that answers a request, loses its server, and answers the next.
+SITE = """
+import os, signal, sys
+from magicauth import create_app
+
+app = create_app({"MAGICAUTH_MODE": "development", "MAGICAUTH_MAIL_WORKER": "external"}, instance_path=sys.argv[1])
+redis = app.extensions["magicauth-redis"]
+redis.set("user", "ada")
+os.kill(redis.info("server")["process_id"], signal.SIGKILL)
+while app.test_client().get("/readyz").status_code != 200:
+    pass
+print(redis.get("user"))
+"""
+
+
+@linux_only
+def test_a_site_whose_server_is_killed_starts_it_again_by_itself(instance):
+    try:
+        said = subprocess.run(
+            [sys.executable, "-c", SITE, str(instance)], capture_output=True, text=True, timeout=30, check=True
+        )
+        assert said.stdout == "b'ada'\n"
+    finally:
+        wait_until(lambda: ended(instance))
+
+
 @linux_only
 def test_kill_9_of_everything_loses_no_write(start, instance):
     app, after = start(instance), start(instance)

@@ -17,8 +17,9 @@ from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, s
 from redis.cluster import RedisCluster
 
 from magicauth import create_app, login_required, sessions
+from magicauth.audit import signal
 from magicauth.crypto import digest
-from magicauth.models import User
+from magicauth.models import Action, User
 
 DAY = 86_400
 
@@ -213,6 +214,38 @@ def test_logout_undone_nor_under_a_new_id(app, ada, gate, redis):
         ada.post("/logout")
     assert redis.keys("magicauth:session:*") == []
     assert not is_signed_in(tab)
+
+
+def test_logout_undone_nor_where_the_session_was_renewed_meanwhile(app, ada):
+    tab = same_browser(ada)
+
+    def renew(_, user):
+        assert tab.post("/auth/fresh", data={"password": PASSWORD}).status_code == 303
+        assert is_signed_in(tab)
+
+    with signal(Action.SIGNED_OUT).connected_to(renew):
+        assert ada.post("/logout").location == "/auth"
+    assert not is_signed_in(tab)
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/account/sessions/end_others", {}),
+        ("/account/password", {"old_password": PASSWORD, "password": "seven other horses graze"}),
+        ("/account/delete", {"email": EMAIL}),
+    ],
+    ids=["end_others", "password", "delete"],
+)
+def test_a_sign_in_that_finishes_while_all_sessions_end_is_none(ada, path, form):
+    late = other_browser(ada)
+
+    def end_sessions(_, user):
+        assert ada.post(path, data=form).status_code == 303
+
+    with signal(Action.SIGNED_IN).connected_to(end_sessions):
+        assert sign_in(late).status_code == 303
+    assert not is_signed_in(late)
 
 
 def test_logout_undone_nor_by_many_requests_at_once(app, ada, gate, redis):
@@ -467,8 +500,8 @@ def test_revoking_all_ends_all_of_one_user(app, ada):
     eve = other_browser(ada)
     sign_up(eve, "eve@example.org", name="Eve")
     with app.app_context():
-        assert sessions.revoke_all(user_id(app)) == 4
-        assert sessions.revoke_all(user_id(app)) == 0
+        assert sessions.revoke_all(user_id(app), 1) == 4
+        assert sessions.revoke_all(user_id(app), 1) == 0
     assert not any(is_signed_in(browser) for browser in [ada, *others])
     assert is_signed_in(eve)
 
