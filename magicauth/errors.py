@@ -138,6 +138,12 @@ class TooMany(Refused):
         self.retry_after = max(1, int(-(-retry_after // 1)))
 
 
+class PasswordsSpent(TooMany):
+    """429: too many wrong passwords; a new one may be chosen all the same."""
+
+    kind = "passwords_spent"
+
+
 class Unavailable(Refused):
     """503: Redis or the database is away; nothing was lost."""
 

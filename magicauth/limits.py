@@ -17,7 +17,7 @@ from magicauth import metrics
 from magicauth.addresses import canonical_for_counting
 from magicauth.config import ip_address
 from magicauth.engines import REDIS_IS_AWAY, hangs
-from magicauth.errors import TooMany
+from magicauth.errors import PasswordsSpent, TooMany
 from magicauth.extensions import Script, keyring
 
 Kind = Literal["mails", "codes", "passwords"]
@@ -82,7 +82,8 @@ def take(kind: Kind, asker: Asker) -> None:
     wait_ms = int(_take(keys, *arguments))
     if wait_ms > 0:
         metrics.LIMITS_HIT.labels(kind).inc()
-        raise TooMany(wait_ms / 1000, reason=f"{kind} budget spent")
+        refusal = PasswordsSpent if kind == "passwords" else TooMany
+        raise refusal(wait_ms / 1000, reason=f"{kind} budget spent")
 
 
 def seconds_to_wait(kind: Kind, asker: Asker) -> float:

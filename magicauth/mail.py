@@ -115,7 +115,7 @@ def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
         challenge.email,
         undo_url=undo_url,
         new_email=job.context["new_email"],
-        **_in_words(challenges.WARNING_TTL),
+        **life_in_words(challenges.WARNING_TTL),
     )
 
 
@@ -199,7 +199,7 @@ def _warning(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     if challenge.epoch and not _is_news(job, challenge):
         return None
     not_me_url = f"{job.context['base_url']}/auth/not_me?token={challenge.token}"
-    return _letter(job.letter, job, challenge.email, not_me_url=not_me_url, **_in_words(challenges.WARNING_TTL))
+    return _letter(job.letter, job, challenge.email, not_me_url=not_me_url, **life_in_words(challenges.WARNING_TTL))
 
 
 def _is_news(job: Job, challenge: Challenge) -> bool:
@@ -247,11 +247,11 @@ def _answerable(template: str, job: Job, challenge: Challenge) -> flask_mail.Mes
         challenge.language,
         link=f"{job.context['base_url']}{path}?token={challenge.token}",
         code=challenge.code,
-        **_in_words(life),
+        **life_in_words(life),
     )
 
 
-def _in_words(life: int) -> dict[str, Any]:
+def life_in_words(life: int) -> dict[str, Any]:
     """Seconds as a letter says them, never as more than they are: whole hours, or minutes where `hours` is 0."""
     return {"hours": 0 if life < 7200 and life % 3600 else life // 3600, "minutes": max(1, life // 60)}
 

@@ -222,6 +222,7 @@ def test_blanks_are_no_code(stale, mailbox):
 
 def test_the_code_can_be_asked_for_again(stale, mailbox, redis):
     code = ask_code(stale, mailbox)
+    assert "data-countdown" in stale.get("/auth/fresh").text
     too_soon = stale.post("/auth/fresh/code", json={})
     assert too_soon.status_code == 429 and 0 < int(too_soon.headers["Retry-After"]) <= 60
     with later(redis, 61):

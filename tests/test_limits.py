@@ -97,6 +97,7 @@ def test_a_right_password_costs_nothing(make_app, redis):
 def test_passwords_that_are_spent_leave_the_way_by_mail(owner, mailbox):
     browser = other_browser(owner)
     assert [try_password(browser) for _ in range(4)] == [401] * 3 + [429]
+    assert "Choose a new password instead" in browser.post("/auth", data={"email": EMAIL, "password": "x"}).text
     assert browser.post("/auth", json={"email": EMAIL}).status_code == 200
     code = mailbox.last().code
     assert browser.post("/verify", json={"OTP": code}).get_json()["next"] == "/auth/password"

@@ -38,6 +38,16 @@ def test_asking_twice_leads_where_was_asked_for_last(browser, mailbox):
     assert choose(browser).get_json()["next"] == "/account/activity"
 
 
+def test_back_to_the_code_or_the_code_in_another_tab_leads_on_to_the_new_password(browser, mailbox):
+    prove(browser, mailbox)
+    code = {"OTP": mailbox.last(EMAIL).code}
+    assert browser.get("/verify").location == "/auth/reset/password"
+    assert browser.post("/verify", data=code).location == "/auth/reset/password"
+    assert browser.post("/verify", json=code).status_code == 404
+    assert choose(browser).status_code == 200
+    assert browser.get("/verify").location == "/auth"
+
+
 def test_where_passwords_were_turned_off_meanwhile_the_letter_signs_in(app, browser, mailbox, monkeypatch):
     browser.post("/auth/reset", data={"email": EMAIL})
     monkeypatch.setitem(app.config, "MAGICAUTH_PASSWORDS", "off")

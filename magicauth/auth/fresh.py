@@ -4,7 +4,7 @@ from flask import Blueprint, Response, current_app
 
 from magicauth import challenges, guards, notices, wanted
 from magicauth.errors import N_
-from magicauth.flows import fresh
+from magicauth.flows import email_proof, fresh
 from magicauth.guards import current_user, login_required
 from magicauth.reader import read
 from magicauth.respond import again, go, page
@@ -18,11 +18,13 @@ bp = Blueprint("fresh", __name__)
 def ask() -> Response:
     confirming = guards.confirming()
     challenge = challenges.get(confirming.challenge_id) if confirming else None
+    code_sent = challenge is not None and challenge.attempts_left > 0
     return page(
         "auth/fresh.html",
         email=current_user.email,
         has_password=current_user.row.has_password,
-        code_sent=challenge is not None and challenge.attempts_left > 0,
+        code_sent=code_sent,
+        resend_in=max(0, round(email_proof.seconds_to_wait(challenge))) if challenge and code_sent else 0,
         digits=current_app.config["MAGICAUTH_CODE_DIGITS"],
     )
 

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from magicauth import guards
+from magicauth import challenges, guards, mail
 from magicauth.errors import Denied
 from magicauth.flows import sign_up
 from magicauth.flows.sign_up import invitation
@@ -19,7 +19,8 @@ bp = Blueprint("sign_up", __name__)
 @bp.get("/users/magic_link")
 def ask() -> Response:
     sign_up.require_open()
-    return page("auth/sign_up.html", next=own_path(typed().get("next") or read_query_leniently("next")))
+    next_page = own_path(typed().get("next") or read_query_leniently("next"))
+    return page("auth/sign_up.html", next=next_page, email=read_query_leniently("email"))
 
 
 @bp.post("/users/magic_link")
@@ -31,7 +32,7 @@ def send_link() -> Response:
 
 @bp.get("/users/magic_link/sent")
 def sent() -> Response:
-    return page("auth/sign_up_sent.html")
+    return page("auth/sign_up_sent.html", **mail.life_in_words(challenges.ttl("sign_up")))
 
 
 @bp.get("/users/signup")

@@ -37,9 +37,9 @@ def ask() -> Response:
         return go("/auth")
     if wants_json() and not _is_open(challenge):
         raise CodeOver()
-    if "refusal" not in g and _is_proven(pending):
-        # Back from the page that asks for the password.
-        return go("/auth/password")
+    if "refusal" not in g and (onward := _onward(pending)):
+        # Back from the page that is next.
+        return go(onward)
     return page("auth/verify.html", json={"email": pending.email, "digits": _digits()}, **_shown(pending, challenge))
 
 
@@ -50,10 +50,11 @@ def verify() -> Response:
     try:
         challenge = email_proof.by_code(pending, read("OTP"), visitor())
     except NotFound:
-        if pending is None or wants_json() or not _is_proven(pending):
+        onward = _onward(pending) if pending else None
+        if onward is None or wants_json():
             raise
         # Answered in another tab.
-        return go("/auth/password")
+        return go(onward)
     return steps.after_proof_of_address(challenge, "OTP is correct")
 
 
@@ -80,13 +81,16 @@ def _pending() -> Pending | None:
     return pending
 
 
-def _is_proven(pending: Pending) -> bool:
-    """Whether the code, or the link, was answered here and the password is what is missing."""
-    if pending.purpose != "sign_in" or "email" not in pending.proofs:
-        return False
+def _onward(pending: Pending) -> str | None:
+    """Where it goes on, where the code, or the link, was answered here and a password is what is missing."""
+    if "email" not in pending.proofs or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
+        return None
     with suppress(NotFound):
-        return sign_in.next_step(pending)[1] == "password"
-    return False
+        missing = sign_in.next_step(pending)[1]
+        if pending.purpose == "reset":
+            return "/auth/reset/password"
+        return "/auth/password" if missing == "password" else None
+    return None
 
 
 def _is_open(challenge: Challenge | None) -> bool:

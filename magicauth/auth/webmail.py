@@ -1,5 +1,7 @@
 """Where people of well-known mail domains read their mail."""
 
+import re
+
 _WEBMAIL = {
     "Gmail": ("https://mail.google.com/", ("gmail.com", "googlemail.com")),
     "Outlook": ("https://outlook.live.com/mail/", ("outlook.com", "hotmail.com", "live.com", "msn.com")),
@@ -11,9 +13,13 @@ _WEBMAIL = {
     "WEB.DE": ("https://web.de/", ("web.de",)),
     "Zoho Mail": ("https://mail.zoho.com/", ("zoho.com", "zohomail.com")),
 }
+# Those with a domain for each country: yahoo.co.uk, outlook.fr.
+_OF_COUNTRIES = re.compile(r"(yahoo|outlook|hotmail|live)\.(com?\.)?[a-z]{2}")
 _BY_DOMAIN = {domain: (name, url) for name, (url, domains) in _WEBMAIL.items() for domain in domains}
 
 
 def webmail(email: str) -> tuple[str, str] | None:
     """Name and address of the webmail of an address, if its domain is a known one."""
-    return _BY_DOMAIN.get(email.rpartition("@")[2])
+    domain = email.rpartition("@")[2]
+    of_country = _OF_COUNTRIES.fullmatch(domain)
+    return _BY_DOMAIN.get(f"{of_country[1]}.com" if of_country else domain)

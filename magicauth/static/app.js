@@ -47,18 +47,27 @@
   addEventListener("submit", (event) => {
     const form = event.target;
     if (form.dataset.sent) return event.preventDefault();
-    form.dataset.sent = "yes";
+    form.dataset.sent = form.elements.OTP?.value || "yes";
     form.setAttribute("aria-busy", "true");
     setTimeout(unlock, 60000, form);
     form.querySelectorAll("[data-peek]").forEach((button) => peek(button, false));
   });
   addEventListener("pageshow", () => all("form[data-sent]", unlock));
+  // Whoever stopped it and types something else means to send that.
+  addEventListener("input", ({ target: { form } }) => {
+    if (form?.dataset.sent && form.elements.OTP?.value !== form.dataset.sent) unlock(form);
+  });
 
   // The code: spaces, dashes, words around it and other scripts' digits are forgiven; the last digit submits.
   // Pasting works wherever the focus is.
   all("[data-digits]", (input) => {
     const wanted = Number(input.dataset.digits);
-    const read = () => input.value.replace(/[٠-٩۰-۹０-９]/g, (digit) => digit.charCodeAt(0) & 15).replace(/[^0-9]/g, "");
+    // Among other numbers, the one that is as long as a code.
+    const whole = new RegExp(`(?:^|[^0-9])([0-9](?:[ \\u00a0\\u202f-]?[0-9]){${wanted - 1}})(?![0-9])`);
+    const read = () => {
+      const typed = input.value.replace(/[٠-٩۰-۹０-９]/g, (digit) => digit.charCodeAt(0) & 15);
+      return (typed.match(whole)?.[1] ?? typed).replace(/[^0-9]/g, "");
+    };
     input.addEventListener("input", (event) => {
       if (read().length !== wanted || event.inputType?.startsWith("delete")) return;
       input.value = read();
@@ -152,11 +161,12 @@
 
   // Where a sign-up letter went is known to this tab alone.
   all("[data-keep-email]", (form) => form.addEventListener("submit", () => sessionStorage.setItem("email", form.elements.email.value)));
-  const kept = one("[data-email-kept]");
-  const sentTo = kept && sessionStorage.getItem("email");
+  const sentTo = one("[data-email-kept]") && sessionStorage.getItem("email");
   if (sentTo) {
-    kept.querySelector("bdi").textContent = sentTo;
-    kept.hidden = false;
+    all("[data-email-kept]", (kept) => { kept.hidden = false; });
+    all("[data-email-kept] bdi", (place) => { place.textContent = sentTo; });
+    all("[data-email-kept] input", (input) => { input.value = sentTo; });
+    all("[data-with-email-kept]", (link) => { link.search = new URLSearchParams({ email: sentTo }); });
     one("[data-email-unknown]").hidden = true;
   }
 
@@ -178,7 +188,7 @@
   if (signedIn) {
     channel?.postMessage("signed in");
     addEventListener("submit", (event) => {
-      if (event.target.getAttribute("action") === "/logout") sessionStorage.setItem("signing out", "yes");
+      if (["/logout", "/account/delete"].includes(event.target.getAttribute("action"))) sessionStorage.setItem("signing out", "yes");
     });
     if (channel) channel.onmessage = ({ data }) => { if (data === "signed out") location.reload(); };
   } else if (sessionStorage.getItem("signing out")) {

@@ -55,7 +55,7 @@ def waiting(serve: Serve, open_window: Open) -> Iterator[tuple[str, Window]]:
     site = serve(MAGICAUTH_CODE_ATTEMPTS=1, MAGICAUTH_RESEND_AFTER=1)
     site.with_account()
     window = open_window(site=site)
-    window.go("/auth").fill(Email="ada@gmail.com").press("Continue").arrive("/verify")
+    window.go("/auth").fill(Email="ada@yahoo.co.uk").press("Continue").arrive("/verify")
     yield "verify_webmail", window
     window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
     link = site.letter(EMAIL).links[0]

@@ -74,6 +74,30 @@ def test_wrong_address_goes_back_with_what_was_typed(site, window):
     assert window.field("Email").input_value() == "ada@exmaple.org"
 
 
+def test_the_typed_address_goes_along_to_signing_up_and_back(site, window):
+    window.go("/auth").fill(Email=EMAIL).follow("Create an account").arrive("/users/magic_link")
+    assert window.field("Email").input_value() == EMAIL
+    window.fill(Email="grace@example.org").follow("Sign in").arrive("/auth")
+    assert window.field("Email").input_value() == "grace@example.org"
+
+
+def test_a_form_that_was_stopped_on_its_way_may_be_sent_with_something_else(site, window):
+    window.go("/auth").fill(Email="ada@exmaple.org").page.route("**/auth", lambda route: None)
+    window.page.locator("main form").evaluate("form => { form.requestSubmit(); setTimeout(stop, 50); }")
+    window.see("form[data-sent]")
+    window.page.unroute("**/auth")
+    window.fill(Email=EMAIL).press("Continue").arrive("/verify")
+    assert EMAIL in window.text
+
+
+def test_who_signs_in_in_one_tab_is_not_asked_for_the_password_in_another(site, window):
+    site.with_account()
+    window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
+    window.type_code(site.letter(EMAIL).code).arrive("/auth/password")
+    window.tab().go("/auth/password").fill(Password=PASSWORD).press("Sign in").arrive("/home")
+    window.arrive("/home")
+
+
 def test_well_known_mail_domains_have_a_button_to_their_webmail(site, window):
     window.go("/auth").fill(Email="ada@gmail.com").press("Continue").arrive("/verify")
     button = window.link("Open Gmail")

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from conftest import wait_for
 from pages import EMAIL, PASSWORD, Letter
 from playwright.sync_api import Locator, expect
 
@@ -57,6 +58,11 @@ def test_a_newcomer_signs_up_by_the_mailed_link_and_is_in(site, window):
 def test_the_waiting_page_says_where_the_letter_went_to_the_browser_that_knows(site, window, words):
     ask_for_the_link(site, window)
     assert words in window.text
+    if window.kind.javascript:
+        window.press("Send it again").see("[data-email-kept]:visible")
+        wait_for(lambda: len(site.mailbox.all(EMAIL)) == 2)
+        window.follow("Try another address").arrive("/users/magic_link")
+        assert window.field("Email").input_value() == EMAIL
 
 
 @for_both
