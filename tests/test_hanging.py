@@ -120,6 +120,25 @@ def say_again_who_one_is(client):
     return client, "/auth/fresh", {"OTP": Letters(client.application).last().code}
 
 
+def prove_the_address_first(client):
+    browser = other_browser(client)
+    browser.post("/auth", data={"email": EMAIL})
+    browser.post("/verify", data={"OTP": Letters(client.application).last().code})
+    return browser, "/auth/password", {"password": PASSWORD}
+
+
+@pytest.mark.parametrize("commands", range(12))
+def test_a_password_that_finishes_a_sign_in_can_be_typed_again(client, lost, commands):
+    sign_up(client)
+    browser, path, form = prove_the_address_first(client)
+    lost.after(commands)
+    answer = browser.post(path, data=form)
+    lost.over()
+    if answer.status_code == 503:
+        wait_for(lambda: browser.post(path, data=form).location == "/home")
+    assert is_signed_in(browser)
+
+
 @pytest.mark.parametrize("commands", range(12))
 @pytest.mark.parametrize(
     "get_ready",

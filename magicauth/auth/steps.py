@@ -39,8 +39,11 @@ def finish_or_ask(pending: Pending, message: str = "OK") -> Response:
 
 def finish_or_ask_once(pending: Pending, message: str = "OK") -> Response:
     """The same, after a password: of many presses of its button at once, one finishes the sign-in."""
-    if sign_in.next_step(pending)[1] is not None or this_session().claim():
+    if sign_in.next_step(pending)[1] is not None:
         return finish_or_ask(pending, message)
+    with reopening.put_back_on_failure():
+        if this_session().claim():
+            return finish_or_ask(pending, message)
     # Another was quicker, and has signed this browser in.
     if wants_json():
         raise SignInOver()

@@ -1,19 +1,23 @@
-"""Opens a challenge again that was ended and then led to nothing because the database or Redis failed."""
+"""Takes back that a challenge was ended, or the session of a sign-in claimed, where that led to nothing because the
+database or Redis failed."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from flask import Flask, current_app
 from sqlalchemy.exc import SQLAlchemyError
 
-from magicauth import challenges, limits, metrics
+from magicauth import challenges, limits, metrics, sessions
 from magicauth.challenges import Challenge
 from magicauth.crypto import Keyring
 from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import Refused
 from magicauth.sessions import this_session
+
+Undo = Callable[[], None]
 
 # Seconds for which a Redis that went away is asked again, and between two tries.
 _REOPENED_WITHIN = 30
@@ -27,14 +31,14 @@ def reopened_on_failure(ended: Challenge) -> Iterator[None]:
 
     Not for `challenges.take` itself: where its reply is lost, another request may have had it and signed in.
     """
-    end = Keyring.random()
-    this_session().if_lost = lambda: _reopen_later(ended, end)
+    reopen = partial(challenges.reopen, ended, Keyring.random())
+    this_session().if_lost = lambda: _later(reopen)
     try:
         yield
     except (SQLAlchemyError, *REDIS_IS_AWAY) as error:
         # Whoever has waited for Redis once does not wait again.
-        if hangs(error) or not _reopen(ended, end):
-            _reopen_later(ended, end)
+        if hangs(error) or not _done(reopen):
+            _later(reopen)
         raise
 
 
@@ -50,6 +54,23 @@ def good_until_done(answered: Challenge) -> Iterator[None]:
     _settle(answered)
 
 
+@contextmanager
+def put_back_on_failure() -> Iterator[None]:
+    """Runs what claims the session of a sign-in that is under way, and puts that session back where Redis goes away
+    before it is done: what was proven is not lost. Not one that is signed in, which may have been revoked meanwhile."""
+    session = this_session()
+    if session.sid is None or "user_id" in session:
+        yield
+        return
+    put_back = partial(sessions.put_back, session.sid, dict(session.data))
+    session.if_lost = lambda: _later(put_back)
+    try:
+        yield
+    except REDIS_IS_AWAY:
+        _later(put_back)
+        raise
+
+
 def give_letters_back(challenge: Challenge) -> None:
     """Letters that were answered cost nobody anything: an office behind one address is not locked out. Those that were
     not counted, which name no client, give nothing back: they would make room for others."""
@@ -58,22 +79,22 @@ def give_letters_back(challenge: Challenge) -> None:
         limits.give_back("mails", asked, challenge.sends, seconds_ago=time.time() - challenge.sent)
 
 
-def _reopen(ended: Challenge, end: str) -> bool:
+def _done(undo: Undo) -> bool:
     with suppress(*REDIS_IS_AWAY):
-        challenges.reopen(ended, end)
+        undo()
         return True
     return False
 
 
-def _reopen_later(ended: Challenge, end: str) -> None:
+def _later(undo: Undo) -> None:
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    threading.Thread(target=_reopen_when_redis_is_back, args=(app, ended, end), daemon=True).start()
+    threading.Thread(target=_when_redis_is_back, args=(app, undo), daemon=True).start()
 
 
-def _reopen_when_redis_is_back(app: Flask, ended: Challenge, end: str) -> None:
+def _when_redis_is_back(app: Flask, undo: Undo) -> None:
     give_up = time.monotonic() + _REOPENED_WITHIN
     with app.app_context():
-        while not _reopen(ended, end) and time.monotonic() < give_up:
+        while not _done(undo) and time.monotonic() < give_up:
             time.sleep(_BETWEEN_TRIES)
 
 
