@@ -61,10 +61,10 @@ class Visitor:
         """How questions about `email` (canonical) from this visitor are counted."""
         return Asker(email, self.ip, self.device(email))
 
-    def device(self, email: str) -> str:
-        """The id of this browser if it has signed in to the account of `email` before, else ""."""
+    def device(self, email: str, since: float = 0) -> str:
+        """The id of this browser if it has signed in to the account of `email` before, but after `since`, else ""."""
         device_id, accounts = _read_device(self.device_cookie)
-        oldest = time.time() - DEVICE_COOKIE_LIFE
+        oldest = max(time.time() - DEVICE_COOKIE_LIFE, int(since) - 1)
         known = [
             tag
             for at, tag in accounts

@@ -160,6 +160,14 @@ def test_a_browser_that_is_known_is_no_news(ada, mailbox):
     assert len(warnings(mailbox)) == 1
 
 
+def test_a_browser_known_to_an_earlier_account_of_the_address_is_news(ada, mailbox, redis):
+    ada.post("/account/delete", data={"email": EMAIL})
+    with later(redis, 2):
+        sign_up(other_browser(ada), EMAIL, name="Another Ada")
+        assert sign_in(ada).location == "/home"
+        assert len(warnings(mailbox)) == 1
+
+
 def test_a_browser_known_to_one_account_is_new_to_another(ada, mailbox):
     sign_up(other_browser(ada), "eve@example.org", name="Eve")
     sign_in(ada, "eve@example.org")
