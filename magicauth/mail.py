@@ -216,7 +216,7 @@ def _require_true(is_true: Callable[[], bool]) -> None:
             return
         db.session.rollback()
         time.sleep(_BETWEEN_LOOKS)
-    raise outbox.NotYet
+    raise outbox.NotYet("what it tells of was not done")
 
 
 def _has_reached(challenge: Challenge) -> bool:

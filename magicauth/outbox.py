@@ -24,14 +24,14 @@ from magicauth import challenges, smtp
 from magicauth.broker import NAMESPACE, QUEUE, Broker
 from magicauth.challenges import Challenge
 from magicauth.engines import REDIS_IS_AWAY
-from magicauth.extensions import DATABASE_IS_AWAY, Script, redis
+from magicauth.extensions import DATABASE_IS_AWAY, Script, keyring, redis
 from magicauth.stored import known
 
 # A letter without a challenge is news for a day, and then no more.
 LETTER_LIFE = 86_400
 OLD_AFTER = 60
 
-# Seconds after which a change that is not committed will not be.
+# Seconds after which a change that is not committed will not be, and whoever knows a newer key would have sent it.
 _NEVER_AFTER = 60
 _WORKER_THREADS = 2
 # A thread of the worker looks after so many milliseconds whether it is to stop, at the latest.
@@ -79,7 +79,7 @@ class _NotSent(dramatiq.errors.Retry):
 
 
 class NotYet(Exception):
-    """What a letter tells of does not stand yet."""
+    """A letter cannot be written yet; str() is why. Not for ever: then it is dropped."""
 
 
 class _HangUp(dramatiq.Middleware):
@@ -165,52 +165,55 @@ class Outbox:
                 self._worker = None
 
     def _send(self, stored: dict[str, Any]) -> None:
-        try:
-            self._send_now(Job(**known(Job, stored)))
-        except REDIS_IS_AWAY:
-            # To be tried again; dramatiq would call it a mistake of ours.
-            raise _NotSent(final=False) from None
-
-    def _send_now(self, job: Job) -> None:
+        job = Job(**known(Job, stored))
         with self.app.app_context():
-            challenge = challenges.get(job.challenge_id) if job.challenge_id else None
-            if reason := _why_not(job, challenge):
-                _drop(job, reason)
-                return
-            is_there = False
             try:
-                message = self.write(job, challenge)
-                # Asked where there is nothing to send as well: how the post stands tells nobody whose letter went out.
-                self.post.reach()
-                is_there = True
-                if message is not None:
-                    self.post.deliver(message)
+                self._send_now(job)
             except REDIS_IS_AWAY:
-                raise
+                # To be tried again; dramatiq would call it a mistake of ours.
+                raise _NotSent(final=False) from None
             except DATABASE_IS_AWAY as error:
-                # No fault of the mail server's, whose state is shown to everybody.
                 name = type(error).__name__
                 log.warning("letter waits: the database is away: %s", name, extra={"letter": job.letter})
                 raise _NotSent(final=False) from None
-            except NotYet:
-                if time.time() - job.context["at"] > _NEVER_AFTER:
-                    _drop(job, "what it tells of was not done")
-                    return
-                raise _NotSent(final=False) from None
-            except Exception as error:
-                _note(job, "failed", "refused" if is_there else "failed", type(error).__name__)
-                # What a mail server answers is left out; a mistake of ours is not.
-                ours = not isinstance(error, smtplib.SMTPException | OSError)
-                log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter}, exc_info=ours)
-                raise _NotSent(final=not smtp.worth_a_retry(error)) from None
-            # It is out: a Redis that went away meanwhile must not have it sent again.
-            with contextlib.suppress(*REDIS_IS_AWAY):
-                if challenge is not None:
-                    challenges.handed_over(challenge, job.send)
-            if message is None:
-                _drop(job, "there is nothing to tell, or not again today", "ok")
-            else:
-                _note(job, "sent", "ok")
+            except NotYet as reason:
+                if time.time() - job.context["at"] <= _NEVER_AFTER:
+                    raise _NotSent(final=False) from None
+                _drop(job, str(reason))
+
+    def _send_now(self, job: Job) -> None:
+        if job.challenge_id and not keyring().knows(job.challenge_id):
+            # Another process, which was started with a newer key, can.
+            raise NotYet("its key is not known here")
+        challenge = challenges.get(job.challenge_id) if job.challenge_id else None
+        if reason := _why_not(job, challenge):
+            _drop(job, reason)
+            return
+        is_there = False
+        try:
+            message = self.write(job, challenge)
+            # Asked where there is nothing to send as well: how the post stands tells nobody whose letter went out.
+            self.post.reach()
+            is_there = True
+            if message is not None:
+                self.post.deliver(message)
+        except (*REDIS_IS_AWAY, *DATABASE_IS_AWAY, NotYet):
+            # No fault of the mail server's, whose state is shown to everybody.
+            raise
+        except Exception as error:
+            _note(job, "failed", "refused" if is_there else "failed", type(error).__name__)
+            # What a mail server answers is left out; a mistake of ours is not.
+            ours = not isinstance(error, smtplib.SMTPException | OSError)
+            log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter}, exc_info=ours)
+            raise _NotSent(final=not smtp.worth_a_retry(error)) from None
+        # It is out: a Redis that went away meanwhile must not have it sent again.
+        with contextlib.suppress(*REDIS_IS_AWAY):
+            if challenge is not None:
+                challenges.handed_over(challenge, job.send)
+        if message is None:
+            _drop(job, "there is nothing to tell, or not again today", "ok")
+        else:
+            _note(job, "sent", "ok")
 
 
 def wait_for_threads(worker: dramatiq.Worker) -> None:

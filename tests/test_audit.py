@@ -303,6 +303,7 @@ def test_what_was_recorded_under_an_earlier_key_is_found_and_forgotten(make_new_
     first = make_new_app(SECRET_KEY=old)
     # Before there is an account: nothing but the hash tells whose it is.
     first.test_client().post("/auth", data={"email": EMAIL, "password": "wrong"})
+    first.extensions["magicauth-outbox"].stop_worker()
     today = make_new_app(SECRET_KEY=new, SECRET_KEY_FALLBACKS=old)
     assert len([line for line in flask(today, "audit", "--user", EMAIL).splitlines() if "refused" in line]) == 1
     client = today.test_client()

@@ -508,6 +508,22 @@ def test_letters_are_counted_whoever_sends_them(redis, redis_url, tmp_path, offi
             wait_for(lambda: counted() == {"sent": 2, "failed": 2, "dropped": 1})
 
 
+def test_a_worker_that_does_not_know_the_newest_key_leaves_its_letters_to_others(redis, redis_url, tmp_path, office):
+    settings = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(office.port)}
+    newer = {"SECRET_KEY": "of thirty-two characters or more, and new"}
+    with quiet_app(redis_url, tmp_path, **settings) as old, quiet_app(redis_url, tmp_path, **settings, **newer) as new:
+        new.test_client().post("/auth", data={"email": EMAIL})
+        with delivering(old):
+            wait_for(lambda: state(old).retrying)
+        hurry(redis)
+        with delivering(new):
+            assert office.letter(EMAIL).link
+            wait_for(lambda: empty(redis))
+        new.test_client().post("/auth", data={"email": "grace@example.org"})
+        with later(redis, 61), delivering(old):
+            wait_for(lambda: empty(redis))
+
+
 def test_the_waiting_page_says_when_the_post_is_late(app, asking, redis, office):
     assert 'data-letter="queued"' in asking.get("/verify").text
     with later(redis, 16):
