@@ -2,7 +2,7 @@
 
 import pytest
 from bs4 import BeautifulSoup
-from instruments import later, raise_epoch, session_id
+from instruments import at_once, later, raise_epoch, same_browser, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
 STALE = 901
@@ -218,6 +218,16 @@ def test_blanks_are_no_code(stale, mailbox):
     ask_code(stale, mailbox)
     answer = stale.post("/auth/fresh", json={"OTP": " - "})
     assert (answer.status_code, answer.get_json()["message"]) == (400, "OTP required.")
+
+
+def test_many_first_presses_at_once_send_one_code(stale, mailbox):
+    before = len(mailbox.all(EMAIL))
+    presses = [same_browser(stale) for _ in range(10)]
+    told = at_once(10, lambda n: presses[n].post("/auth/fresh/code").status_code)
+    # One that comes late is told that the letter is on its way.
+    assert 303 in told and set(told) <= {303, 429}
+    assert len(mailbox.all(EMAIL)) == before + 1
+    assert stale.post("/auth/fresh", data={"OTP": mailbox.last(EMAIL).code}).status_code == 303
 
 
 def test_the_code_can_be_asked_for_again(stale, mailbox, redis):

@@ -8,6 +8,7 @@ from magicauth.flows import email_proof, fresh
 from magicauth.guards import current_user, login_required
 from magicauth.reader import read
 from magicauth.respond import again, go, page
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("fresh", __name__)
@@ -48,5 +49,5 @@ def confirm() -> Response:
 @login_required
 @again(ask)
 def send_code() -> Response:
-    guards.keep_pending(fresh.send_code(current_user.row, guards.confirming(), visitor()))
+    guards.keep_pending(fresh.send_code(current_user.row, guards.confirming(), visitor(), this_session()))
     return go("/auth/fresh", "Letter sent to your email!")

@@ -2,22 +2,24 @@
 
 from magicauth import audit
 from magicauth.challenges import Challenge
+from magicauth.crypto import digest
 from magicauth.errors import CodeOver
 from magicauth.flows import email_proof, password_proof, reopening
 from magicauth.models import Action, User
 from magicauth.pending import Pending
+from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
-def send_code(user: User, under_way: Pending | None, visitor: Visitor) -> Pending:
+def send_code(user: User, under_way: Pending | None, visitor: Visitor, session: Session) -> Pending:
     """Mails a code that is good for this alone, or the one under way again. Raises TooMany."""
 
-    def ask(challenge_id: str = "") -> Challenge:
+    def ask(challenge_id: str) -> Challenge:
         return email_proof.ask("fresh", user.canonical_email, user.email, user, visitor, challenge_id=challenge_id)
 
-    if under_way is not None:
-        return email_proof.resend(under_way, visitor, ask)
-    return Pending.asking(ask(), user.canonical_email)
+    # In the place of none, so that of two first presses at once one sends a letter.
+    none = Pending(f"fresh:{digest(session.sid or '')}", "fresh", user.canonical_email, sent=0, until=0)
+    return email_proof.resend(under_way or none, visitor, ask)
 
 
 def by_password(user: User, password: str, visitor: Visitor) -> None:
