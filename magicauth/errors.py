@@ -85,6 +85,12 @@ class Denied(Refused):
     message = N_("Access denied.")
 
 
+class SignUpShut(Denied):
+    """403: not everybody may sign up here."""
+
+    kind = "sign_up_shut"
+
+
 class FreshSignInRequired(Refused):
     """403, or the way to `/auth/fresh` for a browser: the sign-in is too old for what was asked."""
 

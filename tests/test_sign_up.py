@@ -106,7 +106,8 @@ def test_the_owner_of_an_account_gets_a_sign_in_letter_and_the_visitor_the_same_
 )
 def test_sign_up_that_is_not_open_is_refused(make_app, policy, message):
     client = make_app(MAGICAUTH_SIGN_UP=policy).test_client()
-    assert client.get("/users/magic_link").status_code == 403
+    page = client.get("/users/magic_link")
+    assert (page.status_code, BeautifulSoup(page.text, "html.parser").h1.get_text()) == (403, message)
     answer = client.post("/users/magic_link", json={"email": EMAIL})
     assert (answer.status_code, answer.get_json()["message"]) == (403, message)
 

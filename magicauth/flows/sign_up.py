@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from magicauth import audit, challenges, passwords
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, AddressTaken, Denied, Invalid
+from magicauth.errors import N_, AddressTaken, Denied, Invalid, SignUpShut
 from magicauth.extensions import db
 from magicauth.flows import email_proof, reopening
 from magicauth.models import Action, User
@@ -31,9 +31,9 @@ def require_open() -> None:
     """Raises Denied where not everybody may sign up."""
     policy = current_app.config["MAGICAUTH_SIGN_UP"]
     if policy == "closed":
-        raise Denied(N_("Sign-up is closed."))
+        raise SignUpShut(N_("Sign-up is closed."))
     if policy == "invite":
-        raise Denied(N_("Sign-up is by invitation."))
+        raise SignUpShut(N_("Sign-up is by invitation."))
 
 
 def invitation(token: str) -> Challenge:
