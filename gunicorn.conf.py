@@ -33,6 +33,8 @@ _METRICS = "magicauth-metrics-"
 _OUR_METRICS = f"{_METRICS}{os.getpid()}-"
 # Seconds that a client may pause in the middle of a request.
 _SILENCE_MOST = 5
+# gunicorn's words for a client that it could not read from.
+_OF_CLIENTS = ("Socket error processing request.", "Error handling request (no URI read)")
 _QUERY = re.compile(r"\?[^\s'\"]*")
 
 
@@ -85,7 +87,8 @@ class AccessLog(Logger):
 
 def _unless_silent(record: logging.LogRecord) -> bool:
     # That a client fell silent is no error, and its trace would let anybody fill the log.
-    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
+    silent = record.exc_info and isinstance(record.exc_info[1], BlockingIOError)
+    return not (silent and record.msg in _OF_CLIENTS)
 
 
 def _without_queries(record: logging.LogRecord) -> bool:

@@ -83,9 +83,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'followed
 @dataclass(frozen=True)
 class Challenge:
     """An open question. `email` is where its letters go; `user_id` is "" for a stranger; `epoch` is the user's
-    `session_epoch` when it was issued, or in news of a change the one that the change brings. `sent` is seconds since
-    1970; `handed` the last letter the mail server took, `followed` the last that led to a challenge of its own;
-    `language` what the account has chosen for its letters, "" to write as the one who asks reads."""
+    `session_epoch` when it was issued, or in news of a change the one that the change brings. `sent` (last) and `began`
+    are seconds since 1970; `handed` the last letter the mail server took, `followed` the last that led to a challenge
+    of its own; `language` what the account has chosen for its letters, "" to write as the one who asks reads."""
 
     id: str
     purpose: Purpose
@@ -98,6 +98,7 @@ class Challenge:
     handed: int = 0
     followed: int = 0
     sent: float = 0.0
+    began: float = 0.0
     ip: str = ""
     device: str = ""
     browser: str = ""
@@ -277,7 +278,8 @@ def void_warnings(user_id: str, since: float) -> None:
 
 
 def _open(challenge_id: str, purpose: Purpose, email: str, fields: dict[str, Any]) -> Challenge:
-    challenge = Challenge(challenge_id, purpose, email, sent=round(time.time(), 3), **fields)
+    now = round(time.time(), 3)
+    challenge = Challenge(challenge_id, purpose, email, sent=now, began=now, **fields)
     _issue([_key(challenge.id)], ttl(challenge.purpose), *_fields(challenge))
     return challenge
 
@@ -289,7 +291,8 @@ def _fields(challenge: Challenge) -> list[Any]:
 def _read(challenge_id: str, stored: dict[bytes, bytes]) -> Challenge:
     fields: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
     numbers = {name: int(fields.get(name, 0)) for name in ("epoch", "attempts", "opens", "sends", "handed", "followed")}
-    return Challenge(**(known(Challenge, fields) | numbers | {"id": challenge_id, "sent": float(fields["sent"])}))
+    times = {name: float(fields.get(name, 0)) for name in ("sent", "began")}
+    return Challenge(**(known(Challenge, fields) | numbers | times | {"id": challenge_id}))
 
 
 def _change_life() -> int:

@@ -17,13 +17,13 @@ from sqlalchemy.orm.exc import StaleDataError
 from magicauth import audit, mail, outbox, sessions
 from magicauth.addresses import parse_email
 from magicauth.engines import REDIS_IS_AWAY
-from magicauth.errors import AddressTaken, Refused
+from magicauth.errors import AddressTaken, Refused, reason_of
 from magicauth.extensions import db, redis
 from magicauth.flows import accounts, deletion, security
 from magicauth.models import Action, AuditEvent, User, as_json, iso
 from magicauth.models.columns import first_id
 from magicauth.ops import doctor
-from magicauth.respond import AWAY, reason_of
+from magicauth.respond import AWAY
 from magicauth.visitor import COMMAND_LINE, Visitor
 
 
@@ -39,6 +39,10 @@ class _InOneLine(click.Command):
         except Refused as refusal:
             words = [word for sentences in refusal.errors.values() for word in sentences]
             raise click.ClickException(" ".join(words) or refusal.message) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise click.ClickException(f"It could not be written or read: {error.strerror or error}.") from None
         except StaleDataError:
             raise click.ClickException("The account was changed at the same moment. Try again.") from None
         except REDIS_IS_AWAY as error:

@@ -156,3 +156,9 @@ class Unavailable(Refused):
     status = 503
     message = N_("Something we depend on is away. Nothing is lost; try again in a moment.")
     retry_after = 2
+
+
+def reason_of(error: Exception) -> str:
+    """What is away, for operators, in one line: the statement and what was asked for are left out."""
+    said = str(getattr(error, "orig", error)).partition("\n")[0]
+    return f"{type(error).__module__}.{type(error).__name__}: {said}"

@@ -136,7 +136,7 @@ def _of_this_folder(app: Flask) -> Any:
         def _connect(self) -> Any:
             try:
                 return super()._connect()  # type: ignore[no-untyped-call]
-            except OSError:
+            except (ConnectionRefusedError, FileNotFoundError):
                 with contextlib.suppress(embedded.Unavailable):
                     embedded.url(Path(app.instance_path))
                 return super()._connect()  # type: ignore[no-untyped-call]

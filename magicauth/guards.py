@@ -134,9 +134,11 @@ def other_account(user_id: str) -> str | None:
 
 
 def refresh_facts(user: User) -> None:
-    """Brings what the session shows of its user up to date, after it changed."""
-    session.update(_facts(user))
-    g.pop("current_user", None)
+    """Brings what the session shows of its user up to date, where it changed."""
+    facts = _facts(user)
+    if not facts.items() <= sessions.this_session().data.items():
+        session.update(facts)
+        g.pop("current_user", None)
 
 
 def continue_session(user: User) -> None:

@@ -58,8 +58,8 @@ for i, key in ipairs(KEYS) do
   end
 end
 """)
-# Milliseconds by which the clocks of the machines that take and give back may differ.
-_CLOCKS_DIFFER_BY = 2000
+# Milliseconds by which the clocks of two machines may differ: twice what `flask doctor` lets each be away from Redis's.
+_CLOCKS_DIFFER_BY = 10_000
 # More than any counter counts.
 _ALL = 10**12
 
@@ -98,8 +98,8 @@ def give_back(kind: Kind, asker: Asker, places: int = 1, seconds_ago: float = 0)
 
 
 def clear(asker: Asker) -> None:
-    """Forgets the failures of the address, or of the browser known to it, after a finished sign-in; no others. What
-    other spellings of it have spent is not forgotten: they may be somebody else's accounts."""
+    """Forgets the failures of the address, or of the browser known to it, after a finished sign-in; no others. One
+    with a tag forgets nothing of the address without it, which may be somebody else's."""
     for kind in _PER:
         _owe(_of_address(kind, asker, asker.email), _ALL)
 

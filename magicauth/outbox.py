@@ -24,6 +24,7 @@ from magicauth import challenges, smtp
 from magicauth.broker import NAMESPACE, QUEUE, Broker
 from magicauth.challenges import Challenge
 from magicauth.engines import REDIS_IS_AWAY
+from magicauth.errors import reason_of
 from magicauth.extensions import DATABASE_IS_AWAY, Script, keyring, redis
 from magicauth.stored import known
 
@@ -173,8 +174,8 @@ class Outbox:
                 # To be tried again; dramatiq would call it a mistake of ours.
                 raise _NotSent(final=False) from None
             except DATABASE_IS_AWAY as error:
-                name = type(error).__name__
-                log.warning("letter waits: the database is away: %s", name, extra={"letter": job.letter})
+                said = reason_of(error)
+                log.warning("letter waits: the database is away: %s", said, extra={"letter": job.letter})
                 raise _NotSent(final=False) from None
             except NotYet as reason:
                 if time.time() - job.context["at"] <= _NEVER_AFTER:

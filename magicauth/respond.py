@@ -15,7 +15,17 @@ from werkzeug.routing import RequestRedirect
 
 from magicauth import notices
 from magicauth.engines import REDIS_IS_AWAY, hangs
-from magicauth.errors import N_, Denied, FreshSignInRequired, NotFound, Refused, SignInRequired, TooLarge, Unavailable
+from magicauth.errors import (
+    N_,
+    Denied,
+    FreshSignInRequired,
+    NotFound,
+    Refused,
+    SignInRequired,
+    TooLarge,
+    Unavailable,
+    reason_of,
+)
 from magicauth.extensions import DATABASE_IS_AWAY, db
 from magicauth.next_page import here
 from magicauth.reader import wants_json
@@ -158,7 +168,7 @@ def _http_error(error: HTTPException) -> Any:
     refusal = NotFound() if error.code == 404 else Refused(_SENTENCES.get(error.code, f"{error.name}."))
     if error.description != type(error).description:
         # A sentence of the site's own: `abort(404, description="No such report.")`.
-        refusal.message = str(error.description)
+        refusal.message, refusal.kind = str(error.description), "of_the_site"
     refusal.status = error.code
     response = refused(refusal)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
@@ -174,12 +184,6 @@ def _away(error: Exception) -> Response:
 def _overtaken(_: Exception) -> Response:
     # Another change of the same account came first, and has ended this session with all others.
     return refused(SignInRequired(reason="the account was changed meanwhile"))
-
-
-def reason_of(error: Exception) -> str:
-    """What is away, for operators, in one line: the statement and what was asked for are left out."""
-    said = str(getattr(error, "orig", error)).partition("\n")[0]
-    return f"{type(error).__module__}.{type(error).__name__}: {said}"
 
 
 def _let_go_of_the_database(_: BaseException | None) -> None:

@@ -27,6 +27,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from magicauth import cookies
 from magicauth.crypto import digest
 from magicauth.engines import REDIS_IS_AWAY
+from magicauth.errors import SignInRequired
 from magicauth.extensions import redis
 
 # A session that is only read is written again, to slide its idle time, when this much has passed since it last was,
@@ -37,7 +38,8 @@ _COOKIE_LIFE = 400 * 86_400
 _ID_BYTES = 32
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
 _PREFIX = "magicauth:session:"
-# Seconds within which a sign-in that began before its account's sessions were ended is done, or checked by the guards.
+# For so many seconds a sign-in that looked its user up before all his sessions were ended may still write one; the
+# guards check any that are written later.
 _ENDED_LIFE = 2 * SLIDE_AFTER
 # Seconds that a session's next id is known to a sign-out that began under the one before.
 _RENEWED_LIFE = 10
@@ -112,6 +114,15 @@ class Session(SessionMixin):
             return False
         self.renew(carried_on=False)
         return True
+
+    def end_renewed(self) -> None:
+        """Ends what other requests of this browser have made of it, under new ids, since its cookie was sent."""
+        names = [digest(self._cookie)] if self._cookie else []
+        for name in names:
+            for renewed in redis().smembers(_renewed_key(name)):
+                user_id, _, store_id = renewed.decode().partition(".")
+                revoke(user_id, store_id)
+                names.append(store_id)
 
     def __getitem__(self, key: str) -> Any:
         return self.data[key]
@@ -206,10 +217,14 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         except REDIS_IS_AWAY as error:
             session.if_lost()
             _answer_instead(response, app.make_response(app.handle_user_exception(error)))
+        except SignInRequired as refusal:
+            _answer_instead(response, app.make_response(app.handle_user_exception(refusal)))
 
     def _save(self, app: Flask, session: Session, response: Response) -> None:
+        if session.owner and session.get("user_id") != session.owner:
+            session.end_renewed()
         if not session:
-            self._sign_out(session)
+            self._end(session)
             cookies.take_back(response, app.config["SESSION_COOKIE_NAME"])
             return
         life = _life(session.data)
@@ -239,37 +254,38 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             return data if data is not None and is_live(data) else None
 
     def _write_new(self, session: Session, life: int) -> bool:
-        """Writes it, and ends the one that it replaces. False if it carries on one that had ended already."""
+        """Writes it, and ends the one that it replaces. False if it carries on one that had ended already. Raises
+        SignInRequired if every session of its user was ended since he was looked up."""
         carries_on = session.carried_on and "user_id" in session
         pipeline = self.client.pipeline(transaction=False)
         pipeline.set(self._get_store_id(session.sid or ""), self.serializer.encode(session), ex=life, nx=True)
+        if "user_id" in session:
+            _index(pipeline, session)
+        # Not before the new one stands: where Redis dies in between, the old one is still good.
         if session.replaced is not None and not carries_on:
             self._delete(pipeline, session.replaced, session.owner)
         if "user_id" in session:
-            _index(pipeline, session)
             pipeline.get(_ended_key(session["user_id"]))
         results = pipeline.execute()
         if "user_id" in session and session["epoch"] < int(results[-1] or 0):
-            return False
+            self._end(session)
+            raise SignInRequired(reason="every session of the account was ended meanwhile")
         if session.replaced is None or not carries_on:
             return True
-        # Not before the new one stands: where Redis dies in between, the old one is still good.
         pipeline = self.client.pipeline(transaction=False)
-        pipeline.set(_renewed_key(session.replaced), digest(session.sid or ""), ex=_RENEWED_LIFE)
+        # First: a sign-out that finds the old one gone looks here.
+        renewed = _renewed_key(digest(session.replaced))
+        pipeline.sadd(renewed, f"{session['user_id']}.{digest(session.sid or '')}")
+        pipeline.expire(renewed, _RENEWED_LIFE)
         self._delete(pipeline, session.replaced, session.owner)
-        return bool(pipeline.execute()[1])
+        return bool(pipeline.execute()[2])
 
     def _end(self, session: Session) -> None:
         pipeline = self.client.pipeline(transaction=False)
-        for sid in filter(None, (session.sid, session.replaced)):
-            self._delete(pipeline, sid, session.owner)
+        for sid, owner in ((session.sid, session.get("user_id", session.owner)), (session.replaced, session.owner)):
+            if sid is not None:
+                self._delete(pipeline, sid, owner)
         pipeline.execute()
-
-    def _sign_out(self, session: Session) -> None:
-        self._end(session)
-        # Another request of this browser may have renewed it meanwhile.
-        if session.owner and session.replaced and (renewed := self.client.get(_renewed_key(session.replaced))):
-            revoke(session.owner, renewed.decode())
 
     def _delete(self, pipeline: Any, sid: str, owner: str) -> None:
         pipeline.delete(self._get_store_id(sid))
@@ -280,10 +296,12 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
 def _answer_instead(response: Response, other: Response) -> None:
     response.status_code = other.status_code
     response.set_data(other.get_data())
-    for name in ("Location", "Set-Cookie", "Clear-Site-Data"):
+    for name in ("Set-Cookie", "Clear-Site-Data"):
         response.headers.pop(name, None)
-    for name in ("Content-Type", "Retry-After"):
-        response.headers[name] = other.headers[name]
+    for name in ("Content-Type", "Retry-After", "Location"):
+        response.headers.pop(name, None)
+        if name in other.headers:
+            response.headers[name] = other.headers[name]
 
 
 @dataclass(frozen=True)
@@ -419,5 +437,5 @@ def _ended_key(user_id: str) -> str:
     return f"magicauth:ended:{user_id}"
 
 
-def _renewed_key(sid: str) -> str:
-    return f"magicauth:renewed:{digest(sid)}"
+def _renewed_key(store_id: str) -> str:
+    return f"magicauth:renewed:{store_id}"

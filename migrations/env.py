@@ -2,18 +2,17 @@
 
 import logging
 import time
-from contextlib import suppress
 from typing import Any
 
 import click
 from alembic import context
 from alembic.migration import MigrationContext
 from flask import current_app
-from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
+from magicauth.errors import reason_of
 from magicauth.extensions import DATABASE_CONNECT_TIMEOUT, Base
-from magicauth.respond import reason_of
 
 LOCK_TIMEOUT_MS = 2000
 
@@ -59,7 +58,8 @@ def _refuse_other_encodings(connection: Connection) -> None:
     # Of SQL_ASCII PostgreSQL converts nothing, and keeps what we send: UTF-8.
     if encoding not in ("UTF8", "SQL_ASCII"):
         raise click.ClickException(
-            f"A database of encoding {encoding} cannot hold every name: make it anew with ENCODING 'UTF8'."
+            f"A database of encoding {encoding} cannot hold every name: "
+            "dump it, and restore it into one made with ENCODING 'UTF8'."
         )
 
 
@@ -77,17 +77,26 @@ def _wait_for_turn(connection: Connection) -> None:
 
 
 def _of_a_newer_release(connection: Connection) -> str | None:
-    """The revision that the database is at, where this release does not know it and is asked for its newest."""
+    """The revision that the database is at, where it has our tables, this release does not know it, and is asked to
+    upgrade to its newest."""
     current = MigrationContext.configure(connection).get_current_revision()
+    is_ours = inspect(connection).has_table("users") and inspect(connection).has_table("audit")
     # Else Alembic would take the transaction that this began for one of its caller's.
     connection.rollback()
     is_known = current in {None, *(one.revision for one in context.script.walk_revisions())}
-    with suppress(KeyError):
-        return None if is_known or context.get_revision_argument() != context.script.get_current_head() else current
-    return None
+    return None if is_known or not is_ours or not _is_upgrade() else current
+
+
+def _is_upgrade() -> bool:
+    command = click.get_current_context(silent=True)
+    if command is None or command.info_name != "upgrade":
+        return False
+    return command.params.get("revision") == "head" and not command.params.get("sql")
 
 
 def _tell(step: Any, **_: Any) -> None:
+    if step.is_stamp:
+        return
     done = "applied" if step.is_upgrade else "taken back"
     log.info("revision %s %s: %s", step.up_revision_id, done, step.up_revision.doc)
 

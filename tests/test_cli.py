@@ -481,7 +481,13 @@ def test_the_doctor_finds_a_database_without_its_tables(redis, redis_url, tmp_pa
         assert "at 9999, which a newer release has made" in app.test_cli_runner().invoke(args=["doctor"]).stdout
         # Or after it was taken back: a machine that starts with `flask db upgrade` must start.
         assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 0
-        assert app.test_cli_runner().invoke(args=["db", "downgrade"]).exit_code == 1
+        for command in (("downgrade",), ("downgrade", "0003"), ("stamp", "0003"), ("upgrade", "0003")):
+            assert app.test_cli_runner().invoke(args=["db", *command]).exit_code == 1
+        assert "CREATE TABLE users" in app.test_cli_runner().invoke(args=["db", "upgrade", "--sql"]).stdout
+        # Another program's.
+        with closing(sqlite3.connect(tmp_path / "empty.sqlite3")) as other, other:
+            other.execute("DROP TABLE audit")
+        assert app.test_cli_runner().invoke(args=["db", "upgrade"]).exit_code == 1
 
 
 def test_the_doctor_finds_a_database_that_takes_no_writes(app):

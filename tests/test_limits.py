@@ -388,6 +388,30 @@ def test_one_client_can_ask_for_twenty_letters_an_hour(client):
     assert told == [200] * 20 + [429]
 
 
+def test_letters_that_were_sent_again_give_back_to_the_budget_they_were_taken_from(make_app, redis):
+    app = make_app(MAGICAUTH_LIMIT_MAILS_PER_IP="20 per 20 minutes", MAGICAUTH_LIMIT_MAILS_PER_ADDRESS=NO_LIMIT)
+    asked = signed_out(app.test_client())
+    asked.delete_cookie("magicauth-device")
+
+    def places():
+        return sum(int(redis.get(key)) for key in redis.keys("magicauth:{limits}:mails:ip:*"))
+
+    asked.post("/auth", data={"email": EMAIL})
+    with later(redis, 540):
+        asked.post("/verify/resend")
+        with later(redis, 540):
+            asked.post("/verify/resend")
+            assert places() == 3
+            with later(redis, 200):
+                # The twenty minutes begin anew, with another's letter and the last of these.
+                app.test_client().post("/users/magic_link", data={"email": "eve@example.org"})
+                asked.post("/verify/resend")
+                assert places() == 2
+                code = Letters(app).last(EMAIL).code
+                assert asked.post("/verify", data={"OTP": code}).location == "/auth/password"
+                assert places() == 1
+
+
 def test_a_letter_that_was_answered_costs_nothing(owner, mailbox):
     # Somebody who signs in often, each time from a browser not seen before: no letter counts that was not wasted.
     for _ in range(12):

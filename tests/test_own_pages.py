@@ -114,6 +114,8 @@ def test_a_guarded_view_may_be_async(client):
 
 def test_a_refusal_says_what_the_site_says(client):
     assert client.get("/report", headers=JSON).get_json() == {"status": "FAIL", "message": "No such report."}
+    page = client.get("/report").text
+    assert "No such report." in page and "may be mistyped" not in page
     assert client.get("/nowhere", headers=JSON).get_json()["message"] == "Not found."
 
 

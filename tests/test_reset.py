@@ -48,6 +48,16 @@ def test_back_to_the_code_or_the_code_in_another_tab_leads_on_to_the_new_passwor
     assert browser.get("/verify").location == "/auth"
 
 
+def test_it_keeps_what_the_sign_in_was_asked_for_in_which_the_password_was_forgotten(browser, mailbox):
+    browser.post("/auth", data={"email": EMAIL, "next": "/account", "remember": "on"})
+    browser.post("/verify", data={"OTP": mailbox.last(EMAIL).code})
+    assert "/auth?next=%2Faccount&amp;remember=on" in browser.get("/auth/password").text
+    prove(browser, mailbox)
+    done = browser.post("/auth/reset/password", data={"password": NEW})
+    assert done.location == "/account"
+    assert any("Max-Age" in line for line in done.headers.getlist("Set-Cookie") if line.startswith("magicauth="))
+
+
 def test_where_passwords_were_turned_off_meanwhile_the_letter_signs_in(app, browser, mailbox, monkeypatch):
     browser.post("/auth/reset", data={"email": EMAIL})
     monkeypatch.setitem(app.config, "MAGICAUTH_PASSWORDS", "off")

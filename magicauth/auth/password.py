@@ -36,7 +36,8 @@ def only_when_it_is_missing() -> Response | None:
 @bp.get("/auth/password")
 def ask() -> Response:
     pending = guards.pending()
-    return page("auth/password.html", email=g.email, next=pending.next if pending else "")
+    next_page, remember = (pending.next, pending.remember) if pending else ("", False)
+    return page("auth/password.html", email=g.email, next=next_page, remember=remember)
 
 
 @bp.post("/auth/password")

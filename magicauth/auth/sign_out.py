@@ -5,10 +5,12 @@ import logging
 from flask import Blueprint, Response
 
 from magicauth import audit, guards, notices
+from magicauth.errors import reason_of
 from magicauth.extensions import DATABASE_IS_AWAY, db
 from magicauth.guards import current_user, login_required
 from magicauth.models import Action, User
-from magicauth.respond import go, reason_of
+from magicauth.respond import go
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 log = logging.getLogger("magicauth")
@@ -16,11 +18,18 @@ log = logging.getLogger("magicauth")
 bp = Blueprint("sign_out", __name__)
 
 
+@bp.before_request
+def end_what_it_was_renewed_to() -> None:
+    """The answer that brings this browser the new id of its session may still be on its way."""
+    if this_session().has_ended:
+        this_session().end_renewed()
+
+
 @bp.post("/logout")
 @login_required
 def sign_out() -> Response:
     user_id = current_user.id.hex
-    # First, so that it is done even while the database is away.
+    # First, so that it is done though the database cannot record it.
     guards.end_session()
     try:
         if (user := User.by_id(user_id)) is not None:

@@ -37,7 +37,7 @@ def ask() -> Response:
         return go("/auth")
     if wants_json() and not _is_open(challenge):
         raise CodeOver()
-    if "refusal" not in g and (onward := _onward(pending)):
+    if "refusal" not in g and not wants_json() and (onward := _onward(pending)):
         # Back from the page that is next.
         return go(onward)
     return page("auth/verify.html", json={"email": pending.email, "digits": _digits()}, **_shown(pending, challenge))

@@ -18,10 +18,10 @@ def confirm(user: User, typed_email: str) -> None:
 
 def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
     """Deletes the account and ends its sessions; a letter says so, and whose doing it was."""
-    user_id, no_epoch_of_its_own = user.id.hex, user.session_epoch + 1
+    user_id, above_every_epoch = user.id.hex, user.session_epoch + 1
     # Before: nobody could be told afterwards. It goes out when the account is gone.
     mail.about_account("account_deleted", user.email, visitor, user.language or "", user_id=user_id, by_owner=by_owner)
     db.session.delete(user)
     audit.forget(user)
     audit.commit(Action.DELETED, replace(visitor, ip="", browser=""), user)
-    sessions.revoke_all(user_id, no_epoch_of_its_own)
+    sessions.revoke_all(user_id, above_every_epoch)

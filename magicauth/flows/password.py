@@ -20,15 +20,18 @@ def start_reset(
 ) -> Pending:
     """Mails a code and a link; the same for every address. Raises Invalid, or TooMany where letters are `counted`."""
     email, typed = parse_email(typed_email)
+    # Of the sign-in that it was forgotten in.
+    next_page = next_page or (under_way.next if under_way else "")
     user = sign_in.account(email)
     epoch = user.session_epoch if user else 0
     kept = email_proof.kept("reset", email, epoch, under_way, lambda asked: sign_in.resend(asked, visitor))
     if kept is not None:
-        return replace(kept, next=next_page or kept.next)
+        return replace(kept, next=next_page)
     challenge = email_proof.ask(
         "reset", email, user.email if user else typed, user, visitor, next_page, counted=counted
     )
-    return Pending.asking(challenge, email, next=next_page)
+    remember = under_way is not None and under_way.remember
+    return Pending.asking(challenge, email, next=next_page, remember=remember)
 
 
 def reset(pending: Pending | None, password: str, visitor: Visitor) -> Pending:

@@ -1,7 +1,7 @@
 """The proof that somebody knows the password of an account."""
 
 from magicauth import audit, limits, passwords
-from magicauth.errors import N_, Incorrect
+from magicauth.errors import N_, Incorrect, Unavailable
 from magicauth.extensions import db
 from magicauth.models import Action, User
 from magicauth.visitor import Visitor
@@ -15,7 +15,12 @@ def check(email: str, user: User | None, typed: str, visitor: Visitor, field: st
     """
     asker = visitor.asker(email)
     limits.take("passwords", asker)
-    if not passwords.verify(user.password_hash if user and user.has_password else None, typed) or user is None:
+    try:
+        is_right = passwords.verify(user.password_hash if user and user.has_password else None, typed)
+    except Unavailable:
+        limits.give_back("passwords", asker)
+        raise
+    if not is_right or user is None:
         audit.commit(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result=N_("wrong password"))
         raise Incorrect(N_("Password is incorrect."), errors={field: [N_("Password is incorrect.")]})
     limits.give_back("passwords", asker)

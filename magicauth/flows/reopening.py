@@ -76,7 +76,9 @@ def give_letters_back(challenge: Challenge) -> None:
     not counted, which name no client, give nothing back: they would make room for others."""
     if challenge.ip:
         asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
-        limits.give_back("mails", asked, challenge.sends, seconds_ago=time.time() - challenge.sent)
+        limits.give_back("mails", asked, seconds_ago=time.time() - challenge.sent)
+        # Those before the last: a budget that began in between paid for none, or not for all.
+        limits.give_back("mails", asked, challenge.sends - 1, seconds_ago=time.time() - challenge.began)
 
 
 def _done(undo: Undo) -> bool:

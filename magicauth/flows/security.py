@@ -5,9 +5,13 @@ from contextlib import suppress
 from magicauth import audit, challenges, mail, sessions
 from magicauth.challenges import Challenge
 from magicauth.engines import REDIS_IS_AWAY
+from magicauth.extensions import redis
 from magicauth.models import Action, User
 from magicauth.sessions import Session
 from magicauth.visitor import Visitor
+
+# Seconds.
+_TOLD_AGAIN_AFTER = 3600
 
 
 def end_everything(
@@ -30,11 +34,15 @@ def end_everything(
 
 
 def end_others(user: User, visitor: Visitor, this: Session) -> None:
-    """Ends every session of a user but this one, and whatever was begun. The owner is told where there was another:
-    else somebody signed in could have him told as often as he likes."""
+    """Ends every session of a user but this one, and whatever was begun. Where there is no other the owner is told once
+    an hour: else somebody signed in could have him told as often as he likes."""
     any_others = len(sessions.listed(user.id.hex, user.session_epoch)) > 1
-    told = news("sessions_ended", user, visitor) if any_others else None
+    told = news("sessions_ended", user, visitor) if _is_due(user, always=any_others) else None
     end_everything(Action.SESSIONS_ENDED, user, visitor, but=this, news=told)
+
+
+def _is_due(user: User, *, always: bool) -> bool:
+    return bool(redis().set(f"magicauth:told-ended:{user.id.hex}", 1, nx=True, ex=_TOLD_AGAIN_AFTER)) or always
 
 
 def end_one(user: User, store_id: str, visitor: Visitor) -> bool:

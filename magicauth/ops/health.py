@@ -6,14 +6,17 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 from sqlalchemy import select, text
-from sqlalchemy.exc import ProgrammingError
 
 from magicauth import outbox
+from magicauth.errors import reason_of
 from magicauth.extensions import db, redis
 from magicauth.models import AuditEvent, User
-from magicauth.respond import AWAY, reason_of
+from magicauth.respond import AWAY
 
 log = logging.getLogger("magicauth")
+
+# PostgreSQL's codes for a table or a column that is missing, for which SQLite has words.
+_MISSING = ("42P01", "42703")
 
 bp = Blueprint("health", __name__)
 
@@ -61,8 +64,8 @@ def _check(answers: Callable[[], Any]) -> str:
         reason = reason_of(error)
         log.warning("not ready: %s", reason)
         db.session.rollback()
-        # PostgreSQL's class of error, and SQLite's words, for a table or column that is missing.
-        return "not migrated" if isinstance(error, ProgrammingError) or "no such" in reason else "away"
+        is_missing = getattr(getattr(error, "orig", None), "sqlstate", "") in _MISSING or "no such" in reason
+        return "not migrated" if is_missing else "away"
     return "ok"
 
 

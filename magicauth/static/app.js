@@ -62,11 +62,12 @@
   // Pasting works wherever the focus is.
   all("[data-digits]", (input) => {
     const wanted = Number(input.dataset.digits);
-    // Among other numbers, the one that is as long as a code.
-    const whole = new RegExp(`(?:^|[^0-9])([0-9](?:[ \\u00a0\\u202f-]?[0-9]){${wanted - 1}})(?![0-9])`);
+    // Among other numbers, the only one that is as long as a code.
+    const whole = new RegExp(`(?:^|[^0-9])([0-9](?:[ \\u00a0\\u202f]?[0-9]){${wanted - 1}})(?![0-9])`, "g");
     const read = () => {
       const typed = input.value.replace(/[٠-٩۰-۹０-９]/g, (digit) => digit.charCodeAt(0) & 15);
-      return (typed.match(whole)?.[1] ?? typed).replace(/[^0-9]/g, "");
+      const found = [...typed.matchAll(whole)];
+      return (found.length === 1 ? found[0][1] : typed).replace(/[^0-9]/g, "");
     };
     input.addEventListener("input", (event) => {
       if (read().length !== wanted || event.inputType?.startsWith("delete")) return;
@@ -160,13 +161,15 @@
   localise(document);
 
   // Where a sign-up letter went is known to this tab alone.
-  all("[data-keep-email]", (form) => form.addEventListener("submit", () => sessionStorage.setItem("email", form.elements.email.value)));
+  all("[data-keep-email]", (form) => form.addEventListener("submit", () => {
+    for (const name of ["email", "next"]) sessionStorage.setItem(name, form.elements[name]?.value ?? "");
+  }));
   const sentTo = one("[data-email-kept]") && sessionStorage.getItem("email");
   if (sentTo) {
     all("[data-email-kept]", (kept) => { kept.hidden = false; });
     all("[data-email-kept] bdi", (place) => { place.textContent = sentTo; });
-    all("[data-email-kept] input", (input) => { input.value = sentTo; });
-    all("[data-with-email-kept]", (link) => { link.search = new URLSearchParams({ email: sentTo }); });
+    all("[data-email-kept] input", (input) => { input.value = sessionStorage.getItem(input.name) ?? ""; });
+    all("[data-with-email-kept]", (link) => { link.search = new URLSearchParams({ email: sentTo, next: sessionStorage.getItem("next") ?? "" }); });
     one("[data-email-unknown]").hidden = true;
   }
 

@@ -144,3 +144,20 @@ def test_saving_what_is_there_already_is_no_event(ada):
     before = ada.get("/account/activity", headers=JSON).get_json()["events"]
     assert ada.post("/account", data={"name": "Ada Lovelace", "phone": ""}).location == "/account"
     assert ada.get("/account/activity", headers=JSON).get_json()["events"] == before
+
+
+def test_the_form_changes_only_what_was_typed_though_another_browser_has_saved_the_rest(ada):
+    phone = other_browser(ada)
+    sign_in(phone)
+    ada.post("/account", data={"name": "Ada King", "language": "de"})
+    fields = BeautifulSoup(phone.get("/account").text, "html.parser").select("form[action='/account'] input")
+    form = {field["name"]: field.get("value", "") for field in fields} | {"language": ""}
+    assert form["name"] == "Ada Lovelace"
+    phone.post("/account", data=form | {"phone": "+44 20 7946 0958"})
+    assert (profile(phone)["name"], profile(phone)["phone"]) == ("Ada King", "+44 20 7946 0958")
+    assert "Telefon" in phone.get("/account").text
+    # What is typed counts, be it what stood there before; and a program says what it means.
+    ada.post("/account", data=form | {"shown_name": "Ada King"})
+    assert profile(ada)["name"] == "Ada Lovelace"
+    phone.post("/account", json={"name": "Ada King"})
+    assert profile(phone)["name"] == "Ada King"

@@ -97,11 +97,15 @@ def test_ending_all_others_wants_a_fresh_sign_in(make_app, redis):
         assert owner.post("/verify", data={"OTP": code}).location == "/home"
 
 
-def test_who_is_alone_is_not_told_that_others_were_ended(ada, mailbox):
+def test_who_is_alone_is_told_once_that_others_were_ended(ada, mailbox):
     before = len(mailbox.all(EMAIL))
     for _ in range(3):
         assert ada.post("/account/sessions/end_others").location == "/account/sessions"
-    assert len(mailbox.all(EMAIL)) == before
+    assert len(mailbox.all(EMAIL)) == before + 1
+    for number in range(2):
+        sign_in(other_browser(ada))
+        ada.post("/account/sessions/end_others")
+        assert len([letter for letter in mailbox.all(EMAIL) if "signed out" in letter.subject]) == 2 + number
 
 
 def test_the_latest_used_comes_first(ada, phone, redis):

@@ -36,7 +36,7 @@ def paste(window: Window, text: str, selector: str) -> None:
 
 @pytest.mark.parametrize(
     "as_pasted",
-    ["{0} {1}", " {0}-{1} ", "{0}\u00a0{1}", "{0} {1} is your Shop24 code, good for 10 minutes"],
+    ["{0} {1}", " {0}-{1} ", "{0}\u00a0{1}", "2026-11-23 10:15 {0} {1} is your Shop24 code"],
     ids=["space", "dash", "unbreakable space", "whole subject"],
 )
 def test_a_pasted_code_goes_on_by_itself(site, window, as_pasted):

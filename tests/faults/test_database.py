@@ -351,7 +351,7 @@ def test_a_database_of_another_encoding_holds_every_name_or_is_refused(postgres,
         run = app.test_cli_runner().invoke
         upgraded = run(args=["db", "upgrade"])
         if encoding == "LATIN1":
-            assert upgraded.exit_code == 1 and "make it anew with ENCODING 'UTF8'" in upgraded.stderr
+            assert upgraded.exit_code == 1 and "one made with ENCODING 'UTF8'" in upgraded.stderr
             assert "wrong    database encoding: LATIN1" in run(args=["doctor"]).stdout
         else:
             assert upgraded.exit_code == 0, upgraded.stderr

@@ -228,6 +228,15 @@ def test_logout_undone_nor_where_the_session_was_renewed_meanwhile(app, ada):
     assert not is_signed_in(tab)
 
 
+def test_logout_undone_nor_where_the_new_ids_are_still_on_their_way(ada):
+    renewed = same_browser(ada)
+    for _ in range(2):
+        assert renewed.post("/auth/fresh", data={"password": PASSWORD}).status_code == 303
+    assert is_signed_in(renewed)
+    assert ada.post("/logout").location == "/auth"
+    assert not is_signed_in(renewed)
+
+
 @pytest.mark.parametrize(
     ("path", "form"),
     [
@@ -237,15 +246,22 @@ def test_logout_undone_nor_where_the_session_was_renewed_meanwhile(app, ada):
     ],
     ids=["end_others", "password", "delete"],
 )
-def test_a_sign_in_that_finishes_while_all_sessions_end_is_none(ada, path, form):
+def test_a_sign_in_that_finishes_while_all_sessions_end_is_none(app, ada, redis, path, form):
     late = other_browser(ada)
 
     def end_sessions(_, user):
         assert ada.post(path, data=form).status_code == 303
 
+    late.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    code = Letters(app).last(EMAIL).code
     with signal(Action.SIGNED_IN).connected_to(end_sessions):
-        assert sign_in(late).status_code == 303
+        answer = late.post("/verify", json={"OTP": code})
+    assert (answer.status_code, answer.get_json()["message"]) == (401, "Sign in required.")
+    assert not answer.headers.getlist("Set-Cookie")
     assert not is_signed_in(late)
+    kept = 0 if path == "/account/delete" else 1
+    assert len(redis.keys("magicauth:session:*")) == kept
+    assert sum(redis.zcard(key) for key in redis.keys("magicauth:sessions-of:*")) == kept
 
 
 def test_logout_undone_nor_by_many_requests_at_once(app, ada, gate, redis):
