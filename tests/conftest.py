@@ -120,7 +120,9 @@ class Stage:
         shutil.rmtree(self.instance / "mailbox", ignore_errors=True)
         if (self.instance / "magicauth.sqlite3").exists():
             with closing(sqlite3.connect(self.instance / "magicauth.sqlite3")) as database:
-                for table in ("users", "audit"):
+                # Looking into it may have made the file before an app did.
+                tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+                for table in {"users", "audit"} & tables:
                     database.execute(f"DELETE FROM {table}")
                 database.commit()
 
