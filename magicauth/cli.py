@@ -1,6 +1,8 @@
 """`flask users | sessions | mail | audit | doctor`."""
 
+import contextlib
 import json
+import os
 import signal
 import sys
 import threading
@@ -42,6 +44,9 @@ class _InOneLine(click.Command):
         except BrokenPipeError:
             raise
         except OSError as error:
+            # At its end Python would try once more to write what is left, and end with a status of its own.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.ClickException(f"It could not be written or read: {error.strerror or error}.") from None
         except StaleDataError:
             raise click.ClickException("The account was changed at the same moment. Try again.") from None

@@ -676,6 +676,11 @@ def test_from_a_shell(redis, redis_url, tmp_path):
         "revision 0003 applied: Indexes for the filters of `flask audit`.",
     ]
     assert flask("db", "upgrade").stderr == ""
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", "list", "--json"]
+    with Path("/dev/full").open("w") as full:
+        listed = subprocess.run(command, env=env, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "Error: It could not be written or read: No space left on device.\n"
+    assert (listed.returncode, listed.stderr) == (1, said)
     made = flask("users", "create", EMAIL, "--name", "Ada", "--password-stdin", input=f"{PASSWORD}\n")
     assert (made.returncode, made.stdout) == (0, f"Account made: {EMAIL}\n"), made.stderr
     assert PASSWORD not in made.stderr

@@ -446,3 +446,13 @@ def test_a_redis_that_stumbles_after_the_right_code_leaves_it_good(client, mailb
     finally:
         redis.execute_command("ACL", "SETUSER", "default", "+@all")
     assert browser.post("/verify", data={"OTP": code}).location == "/home"
+
+
+@pytest.mark.parametrize(
+    ("email", "webmail"),
+    [("ada@yahoo.co.uk", "Open Yahoo Mail"), ("ada@outlook.fr", "Open Outlook"), ("ada@live.example.org", None)],
+)
+def test_the_webmail_of_a_domain_that_countries_have_too_is_known(client, email, webmail):
+    client.post("/auth", data={"email": email})
+    page = client.get("/verify").text
+    assert webmail in page if webmail else 'target="_blank"' not in page

@@ -2,11 +2,11 @@
 
 import logging
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from magicauth import audit, guards, notices
 from magicauth.errors import reason_of
-from magicauth.extensions import DATABASE_IS_AWAY, db
+from magicauth.extensions import DATABASE_IS_AWAY
 from magicauth.guards import current_user, login_required
 from magicauth.models import Action, User
 from magicauth.respond import go
@@ -21,7 +21,7 @@ bp = Blueprint("sign_out", __name__)
 @bp.before_request
 def end_what_it_was_renewed_to() -> None:
     """The answer that brings this browser the new id of its session may still be on its way."""
-    if this_session().has_ended:
+    if request.method == "POST" and this_session().has_ended:
         this_session().end_renewed()
 
 
@@ -35,7 +35,6 @@ def sign_out() -> Response:
         if (user := User.by_id(user_id)) is not None:
             audit.commit(Action.SIGNED_OUT, visitor(), user)
     except DATABASE_IS_AWAY as error:
-        db.session.rollback()
         log.warning("a sign-out is not recorded: %s", reason_of(error))
     notices.bid_farewell("signed_out")
     response = go("/auth", "Signed out.")

@@ -77,6 +77,8 @@ def give_letters_back(challenge: Challenge) -> None:
     if challenge.ip:
         asked = limits.Asker(challenge.email.lower(), challenge.ip, challenge.device)
         limits.give_back("mails", asked, seconds_ago=time.time() - challenge.sent)
+        if challenge.sends == 1:
+            return
         # Those before the last: a budget that began in between paid for none, or not for all.
         limits.give_back("mails", asked, challenge.sends - 1, seconds_ago=time.time() - challenge.began)
 

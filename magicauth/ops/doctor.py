@@ -208,7 +208,7 @@ def _encoding() -> Iterator[Finding]:
             words = "SQL_ASCII: the database does not know what it holds; one with ENCODING 'UTF8' would"
             yield Finding("database encoding", "warning", words)
         elif encoding != "UTF8":
-            words = f"{encoding}, which cannot hold every name: make the database anew with ENCODING 'UTF8'"
+            words = f"{encoding}, which cannot hold every name: restore a dump into one with ENCODING 'UTF8'"
             yield Finding("database encoding", "wrong", words)
 
 
