@@ -676,6 +676,8 @@ def test_from_a_shell(redis, redis_url, tmp_path):
         "revision 0003 applied: Indexes for the filters of `flask audit`.",
     ]
     assert flask("db", "upgrade").stderr == ""
+    # A stamp applies nothing.
+    assert flask("db", "stamp", "0002").stderr == flask("db", "stamp", "0003").stderr == ""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", "list", "--json"]
     with Path("/dev/full").open("w") as full:
         listed = subprocess.run(command, env=env, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)

@@ -406,6 +406,10 @@ def test_postgresql_means_the_driver_that_is_installed(complete, tmp_path):
     assert config.load(given, tmp_path)["DATABASE_URL"] == "postgresql+psycopg://ada@localhost/magicauth"
 
 
+def test_a_password_of_the_mail_server_keeps_the_space_around_it(complete, tmp_path):
+    assert config.load(complete | {"MAIL_PASSWORD": " pass word "}, tmp_path)["MAIL_PASSWORD"] == " pass word "
+
+
 def test_development_says_in_a_sentence_that_its_folder_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError) as refused:
