@@ -116,6 +116,11 @@ class Challenge:
         return keyring().token(self.purpose, self.id)
 
     @property
+    def is_open(self) -> bool:
+        """Whether a code may still be typed."""
+        return self.attempts_left > 0
+
+    @property
     def attempts_left(self) -> int:
         """Codes that may still be typed."""
         return max(0, int(current_app.config["MAGICAUTH_CODE_ATTEMPTS"]) - self.attempts)
@@ -135,7 +140,10 @@ def ttl(purpose: Purpose) -> int:
 
 def issue(purpose: Purpose, email: str, challenge_id: str = "", **fields: Any) -> Challenge:
     """Opens a challenge; under that id, if it was promised before."""
-    return _open(challenge_id or keyring().new_id(), purpose, email, fields)
+    now = round(time.time(), 3)
+    challenge = Challenge(challenge_id or keyring().new_id(), purpose, email, sent=now, began=now, **fields)
+    _issue([_key(challenge.id)], ttl(purpose), *_fields(challenge))
+    return challenge
 
 
 def follow_up(first: Challenge, send: int, purpose: Purpose, email: str, **fields: Any) -> Challenge | None:
@@ -144,7 +152,8 @@ def follow_up(first: Challenge, send: int, purpose: Purpose, email: str, **field
     challenge_id = keyring().derived_id(purpose, first.id)
     if first.followed >= send:
         return get(challenge_id)
-    challenge = _open(challenge_id, purpose, email, fields)
+    asker = {name: getattr(first, name) for name in ("ip", "device", "browser", "next")}
+    challenge = issue(purpose, email, challenge_id, **asker, **fields)
     _follow([_key(first.id)], send)
     return challenge
 
@@ -275,13 +284,6 @@ def void_warnings(user_id: str, since: float) -> None:
     for challenge_id in redis().zrangebyscore(_warnings_key(user_id), f"({since}", "+inf"):
         pipeline.delete(_key(challenge_id.decode()))
     pipeline.execute()
-
-
-def _open(challenge_id: str, purpose: Purpose, email: str, fields: dict[str, Any]) -> Challenge:
-    now = round(time.time(), 3)
-    challenge = Challenge(challenge_id, purpose, email, sent=now, began=now, **fields)
-    _issue([_key(challenge.id)], ttl(challenge.purpose), *_fields(challenge))
-    return challenge
 
 
 def _fields(challenge: Challenge) -> list[Any]:

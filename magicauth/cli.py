@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth import audit, mail, outbox, sessions
+from magicauth.account.sessions import session_as_json
 from magicauth.addresses import parse_email
 from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import AddressTaken, Refused, reason_of
@@ -31,8 +32,6 @@ from magicauth.visitor import COMMAND_LINE, Visitor
 
 class _InOneLine(click.Command):
     """A command that says in one line what is wrong: a refusal, or a machine that is away."""
-
-    what_stands = ""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs it."""
@@ -51,26 +50,18 @@ class _InOneLine(click.Command):
         except StaleDataError:
             raise click.ClickException("The account was changed at the same moment. Try again.") from None
         except REDIS_IS_AWAY as error:
-            said = f"Redis is away ({reason_of(error)}).{self.what_stands}"
+            said = f"Redis is away ({reason_of(error)}). What was changed in the database stands."
             raise click.ClickException(said) from None
         except AWAY as error:
             said = f"The database is away, or wants `flask db upgrade` ({reason_of(error)})."
             raise click.ClickException(said) from None
 
 
-class _Changing(_InOneLine):
-    what_stands = " What was changed in the database stands."
-
-
 class _Commands(AppGroup):
     command_class = _InOneLine
 
 
-class _ChangingCommands(AppGroup):
-    command_class = _Changing
-
-
-users = _ChangingCommands("users", help="Accounts.")
+users = _Commands("users", help="Accounts.")
 sessions_group = _Commands("sessions", help="Sessions.")
 mail_group = _Commands("mail", help="Letters.")
 as_json_option = click.option("--json", "as_json_", is_flag=True, help="For programs.")
@@ -95,12 +86,7 @@ def list_users(as_json_: bool) -> None:
 @as_json_option
 def show_user(email: str, as_json_: bool) -> None:
     """One account."""
-    facts = _user_facts(_user(email))
-    if as_json_:
-        click.echo(json.dumps(facts, ensure_ascii=False))
-    else:
-        for name, value in facts.items():
-            click.echo(f"{name:<14}{_cell(value)}")
+    _show_one(_user_facts(_user(email)), as_json_)
 
 
 @users.command("create")
@@ -202,19 +188,8 @@ def list_sessions(email: str, as_json_: bool) -> None:
     """Where an account is signed in."""
     user = _user(email)
     found = sessions.listed(user.id.hex, user.session_epoch)
-    _show(
-        (
-            {
-                "session": session.handle,
-                "browser": session.browser,
-                "address": session.address,
-                "created_at": iso(session.created),
-                "seen_at": iso(session.seen),
-            }
-            for session in found
-        ),
-        as_json_,
-    )
+    # Whoever runs this has none of his own among them.
+    _show(({k: v for k, v in session_as_json(one).items() if k != "current"} for one in found), as_json_)
 
 
 @mail_group.command("status")
@@ -230,11 +205,7 @@ def mail_status(as_json_: bool) -> None:
         "last": status.last or "none yet",
         "reason": status.reason,
     }
-    if as_json_:
-        click.echo(json.dumps(facts))
-    else:
-        for name, value in facts.items():
-            click.echo(f"{name:<16}{_cell(value)}")
+    _show_one(facts, as_json_)
 
 
 @mail_group.command("send-test")
@@ -340,6 +311,14 @@ def _event_facts(event: AuditEvent) -> dict[str, Any]:
         "address": event.ip,
         "browser": event.browser,
     }
+
+
+def _show_one(facts: Mapping[str, Any], as_json_: bool) -> None:
+    if as_json_:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name:<16}{_cell(value)}")
 
 
 def _show(rows: Iterable[Mapping[str, Any]], as_json_: bool) -> None:

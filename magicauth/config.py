@@ -90,11 +90,6 @@ def _mail_server(value: str) -> str:
     return value
 
 
-def _trimmed(value: str) -> str:
-    # As an entry of SECRET_KEY_FALLBACKS is read, where this key moves after a rotation.
-    return value.strip()
-
-
 def _flag(value: str) -> bool:
     if value.lower() in ("1", "true", "yes", "on"):
         return True
@@ -245,7 +240,7 @@ SETTINGS = [
         "production",
         "`production` refuses to start with a setting missing or unusable; `development` needs none.",
     ),
-    Setting("SECRET_KEY", _trimmed, None, "Keys for codes and links are made from it. 32 characters or more."),
+    Setting("SECRET_KEY", str, None, "Keys for codes and links are made from it. 32 characters or more."),
     Setting(
         "SECRET_KEY_FALLBACKS",
         _words,

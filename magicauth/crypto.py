@@ -22,34 +22,28 @@ class Keyring:
 
     def __init__(self, secret_keys: Sequence[str]) -> None:
         self._secrets = [secret.encode() for secret in secret_keys]
-        self._by_id = {_encode(_mac(secret, "key-id"))[:_KEY_ID_LENGTH]: secret for secret in reversed(self._secrets)}
-        self._current_id = _encode(_mac(self._secrets[0], "key-id"))[:_KEY_ID_LENGTH]
+        ids = [_encode(_mac(secret, "key-id"))[:_KEY_ID_LENGTH] for secret in self._secrets]
+        # Of two keys with one id, should it come to that, the newer answers.
+        self._by_id = dict(zip(reversed(ids), reversed(self._secrets), strict=True))
+        self._current_id = ids[0]
 
     def new_id(self) -> str:
         """An id for a challenge: the current key's id and 128 random bits."""
-        return self._current_id + self.random()
-
-    @staticmethod
-    def random() -> str:
-        """128 random bits in 22 characters."""
-        return _encode(secrets.token_bytes(16))
+        return self._current_id + random_id()
 
     def derived_id(self, purpose: str, challenge_id: str) -> str:
         """The id of the challenge that follows from `challenge_id` for `purpose`: always the same, unguessable."""
-        secret = self._by_id[challenge_id[:_KEY_ID_LENGTH]]
-        return challenge_id[:_KEY_ID_LENGTH] + _encode(_mac(secret, "derived-id", purpose, challenge_id)[:16])
+        return challenge_id[:_KEY_ID_LENGTH] + _encode(self._mac_of("derived-id", purpose, challenge_id)[:16])
 
     def code(self, purpose: str, challenge_id: str, digits: int) -> str:
         """The code of a challenge, as HOTP derives one (RFC 4226), but from 128 bits of the MAC, so that ten digits
         are as even as six."""
-        secret = self._by_id[challenge_id[:_KEY_ID_LENGTH]]
-        number = int.from_bytes(_mac(secret, "code", purpose, challenge_id)[:16], "big")
+        number = int.from_bytes(self._mac_of("code", purpose, challenge_id)[:16], "big")
         return str(number % 10**digits).zfill(digits)
 
     def token(self, purpose: str, challenge_id: str) -> str:
         """The link token of a challenge: `<id>.<MAC>`."""
-        secret = self._by_id[challenge_id[:_KEY_ID_LENGTH]]
-        return f"{challenge_id}.{_encode(_mac(secret, 'link', purpose, challenge_id))}"
+        return f"{challenge_id}.{_encode(self._mac_of('link', purpose, challenge_id))}"
 
     def verify_token(self, purpose: str, token: str) -> bool:
         """Whether `token` is the one of its challenge for this purpose."""
@@ -71,6 +65,14 @@ class Keyring:
     def verify_tag(self, tag: str, use: str, *parts: str) -> bool:
         """Whether `tag` is the keyed hash of `parts` under any of the keys."""
         return any(equal(tag, one) for one in self.tags(use, *parts))
+
+    def _mac_of(self, use: str, purpose: str, challenge_id: str) -> bytes:
+        return _mac(self._by_id[challenge_id[:_KEY_ID_LENGTH]], use, purpose, challenge_id)
+
+
+def random_id() -> str:
+    """128 random bits in 22 characters."""
+    return _encode(secrets.token_bytes(16))
 
 
 def id_in(token: str) -> str | None:

@@ -42,26 +42,20 @@ def connect(url: str) -> Any:
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
+    if "+" not in parts.scheme:
+        return Redis.from_url(url, **options)
+    # What redis-py reads of a URL, for those of which it reads none.
     if parts.scheme.startswith("rediss"):
-        options["ssl"] = True
         # Where the CA and client certificates lie: ?ssl_ca_certs=/path&ssl_certfile=…
-        options |= {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
-    if parts.password:
-        options["password"] = unquote(parts.password)
-    if parts.username:
-        options["username"] = unquote(parts.username)
-    if parts.scheme.endswith("+sentinel"):
-        name, _, number = parts.path.lstrip("/").partition("/")
-        sentinel_options = {key: value for key, value in options.items() if key not in ("password", "username")}
-        sentinel_options["socket_timeout"] = SENTINEL_TIMEOUT
-        hosts = _hosts(parts.netloc, 26_379)
-        sentinels: Sentinel = _Sentinels(hosts, sentinel_kwargs=sentinel_options, **options)  # type: ignore[no-untyped-call]
-        return sentinels.master_for(name, db=int(number or 0))
+        options |= {"ssl": True, **{name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}}
+    of_nodes = {name: unquote(value) for name in ("username", "password") if (value := getattr(parts, name))}
     if parts.scheme.endswith("+cluster"):
-        return Cluster(_hosts(parts.netloc, 6379), options)
-    for name in ("ssl", "password", "username"):
-        options.pop(name, None)
-    return Redis.from_url(url, **options)
+        return Cluster(_hosts(parts.netloc, 6379), options | of_nodes)
+    name, _, number = parts.path.lstrip("/").partition("/")
+    sentinel_options = options | {"socket_timeout": SENTINEL_TIMEOUT}
+    hosts = _hosts(parts.netloc, 26_379)
+    sentinels: Sentinel = _Sentinels(hosts, sentinel_kwargs=sentinel_options, **options, **of_nodes)  # type: ignore[no-untyped-call]
+    return sentinels.master_for(name, db=int(number or 0))
 
 
 def hangs(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """What magicauth refuses, and how: each refusal is a status, one sentence for people, and the truth for the log."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -141,7 +142,7 @@ class TooMany(Refused):
 
     def __init__(self, retry_after: float, message: str | None = None, *, reason: str = "") -> None:
         super().__init__(message, reason=reason)
-        self.retry_after = max(1, int(-(-retry_after // 1)))
+        self.retry_after = max(1, math.ceil(retry_after))
 
 
 class PasswordsSpent(TooMany):

@@ -4,23 +4,20 @@ import functools
 import time
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
-from flask import after_this_request, current_app, g, session
+from flask import abort, after_this_request, current_app, g, session
 from werkzeug.local import LocalProxy
 
 from magicauth import sessions, visitor, wanted
 from magicauth.errors import Denied, FreshSignInRequired, SignInRequired
 from magicauth.models import User
-from magicauth.pending import Pending
+from magicauth.pending import drop_pending
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Of somebody who mistyped an address, or has several.
-_ASKED_BEFORE = 4
 # What `_facts` puts into a session.
 _FACTS = frozenset(("name", "email", "phone", "admin", "has_password", "language", "joined", "updated"))
 
@@ -94,6 +91,12 @@ def admin_required(view: Callable[P, R]) -> Callable[P, R]:
 
     guarded.guard = "admin_required"  # type: ignore[attr-defined]
     return guarded
+
+
+def passwords_in_use() -> None:
+    """Without passwords there is none to choose, change or forget (404)."""
+    if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
+        abort(404)
 
 
 def start_session(user: User, proofs: Collection[str], *, remember: bool = False) -> None:
@@ -172,47 +175,6 @@ def chosen_language() -> str | None:
     """The language that the account of this session has chosen; asks nobody for a visitor without one."""
     language: str | None = session.get("language") if sessions.this_session().has_cookie else None
     return language
-
-
-def pending() -> Pending | None:
-    """The sign-in, or other proof of an address, that is under way in this browser."""
-    return _under_way("pending")
-
-
-def asked_here() -> list[str]:
-    """The ids of the challenges that this browser asked for, of this address and of the last others, the latest first:
-    their links need not be told for whom they are."""
-    under_way = pending()
-    return [under_way.challenge_id, *under_way.asked_before] if under_way else []
-
-
-def confirming() -> Pending | None:
-    """The code that makes the sign-in fresh, if one was asked for: beside a change of address that waits for its."""
-    return _under_way("confirming")
-
-
-def keep_pending(under_way: Pending, *, risen: bool = False) -> None:
-    """Keeps what is under way; under a new session id where it has risen in what it proves."""
-    if under_way.purpose == "fresh":
-        session["confirming"] = under_way.dump()
-    else:
-        before = [challenge_id for challenge_id in asked_here() if challenge_id != under_way.challenge_id]
-        session["pending"] = replace(under_way, asked_before=tuple(before[:_ASKED_BEFORE])).dump()
-    if risen:
-        sessions.this_session().renew()
-
-
-def drop_pending() -> None:
-    """Forgets what is under way."""
-    session.pop("pending", None)
-    session.pop("confirming", None)
-
-
-def _under_way(where: str) -> Pending | None:
-    stored = session.get(where)
-    if stored is None or stored["until"] < time.time():
-        return None
-    return Pending.load(stored)
 
 
 def _run(view: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -26,7 +26,6 @@ def for_static(app: Flask) -> list[tuple[str, str]]:
 
 
 def _always(app: Flask) -> list[tuple[str, str]]:
-    secure = bool((app.config["PUBLIC_URL"] or "").startswith("https:"))
     return [
         ("X-Content-Type-Options", "nosniff"),
         ("Cross-Origin-Opener-Policy", "same-origin"),
@@ -34,5 +33,5 @@ def _always(app: Flask) -> list[tuple[str, str]]:
         # `no-referrer` would make browsers send `Origin: null` with our own forms.
         ("Referrer-Policy", "same-origin"),
         ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
-        *([("Strict-Transport-Security", _HSTS)] if secure else []),
+        *([("Strict-Transport-Security", _HSTS)] if app.config["SESSION_COOKIE_SECURE"] else []),
     ]

@@ -146,20 +146,14 @@ def _pay(owed: dict[tuple[str, int], int]) -> None:
 
 def _counters(kind: Kind, asker: Asker) -> list[tuple[str, RateLimitItem]]:
     if asker.device:
-        return _own_counters(kind, asker)
+        return _of_address(kind, asker, asker.email)
     config = current_app.config
+    spellings = dict.fromkeys((asker.email, canonical_for_counting(asker.email)))
     return [
-        *_own_counters(kind, asker),
+        *(counter for email in spellings for counter in _of_address(kind, asker, email)),
         *_keyed(kind, f"ip:{network(asker.ip)}", config[f"MAGICAUTH_LIMIT_{kind.upper()}_PER_IP"]),
         *_keyed(kind, "global:all", config[f"MAGICAUTH_LIMIT_{kind.upper()}_GLOBAL"]),
     ]
-
-
-def _own_counters(kind: Kind, asker: Asker) -> list[tuple[str, RateLimitItem]]:
-    if asker.device:
-        return _of_address(kind, asker, asker.email)
-    spellings = dict.fromkeys((asker.email, canonical_for_counting(asker.email)))
-    return [counter for email in spellings for counter in _of_address(kind, asker, email)]
 
 
 def _of_address(kind: Kind, asker: Asker, email: str) -> list[tuple[str, RateLimitItem]]:

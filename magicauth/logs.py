@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from flask import Flask, current_app, g, has_request_context, request
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-_FIELDS = ("status", "letter", "action", "result", "subject")
+_FIELDS = ("status", "letter", "result", "subject")
 
 
 class JsonFormatter(logging.Formatter):

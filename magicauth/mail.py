@@ -1,9 +1,8 @@
 """The letters: one function for each says what is in it; codes and links are derived here, when it is written."""
 
-import functools
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parseaddr
 from types import SimpleNamespace
@@ -56,16 +55,7 @@ def sign_in(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     if owner is not None and owner.disabled:
         return _letter("disabled_account", job, challenge.email, owner.language)
     if current_app.config["MAGICAUTH_SIGN_UP"] == "open":
-        follow_up = challenges.follow_up(
-            challenge,
-            job.send,
-            "sign_up",
-            challenge.email,
-            ip=challenge.ip,
-            device=challenge.device,
-            browser=challenge.browser,
-            next=challenge.next,
-        )
+        follow_up = challenges.follow_up(challenge, job.send, "sign_up", challenge.email)
         return _answerable("no_account", job, follow_up) if follow_up else None
     # What cannot lead anywhere is said once a day, so that nobody can fill an inbox with it.
     if _is_first(f"told-no-account:{keyring().tag('told', challenge.email.lower())}", job):
@@ -119,26 +109,6 @@ def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     )
 
 
-def password_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
-    """The password was changed."""
-    return _warning(job, challenge)
-
-
-def new_browser(job: Job, challenge: Challenge) -> flask_mail.Message | None:
-    """Somebody signed in from a browser not seen before."""
-    return _warning(job, challenge)
-
-
-def sessions_ended(job: Job, challenge: Challenge) -> flask_mail.Message | None:
-    """Sessions were ended."""
-    return _warning(job, challenge)
-
-
-def codes_used_up(job: Job, challenge: Challenge) -> flask_mail.Message | None:
-    """Somebody with the right password used up the codes."""
-    return _warning(job, challenge)
-
-
 def account_deleted(job: Job) -> flask_mail.Message | None:
     """The account is gone, and whose doing it was."""
     user_id = job.context["user_id"]
@@ -154,7 +124,14 @@ def test(job: Job) -> flask_mail.Message:
     return _letter("test", job, job.to)
 
 
-_CARRYING: dict[str, Callable[[Job, Challenge], flask_mail.Message | None]] = {
+def _warning(job: Job, challenge: Challenge) -> flask_mail.Message | None:
+    if challenge.epoch and not _is_news(job, challenge):
+        return None
+    not_me_url = f"{job.context['base_url']}/auth/not_me?token={challenge.token}"
+    return _letter(job.letter, job, challenge.email, not_me_url=not_me_url, **life_in_words(challenges.WARNING_TTL))
+
+
+_CARRYING: Mapping[str, Callable[[Job, Challenge], flask_mail.Message | None]] = {
     letter.__name__: letter
     for letter in (
         sign_in,
@@ -164,12 +141,8 @@ _CARRYING: dict[str, Callable[[Job, Challenge], flask_mail.Message | None]] = {
         change_email,
         fresh,
         email_changed,
-        password_changed,
-        new_browser,
-        sessions_ended,
-        codes_used_up,
     )
-}
+} | dict.fromkeys(("password_changed", "new_browser", "sessions_ended", "codes_used_up"), _warning)
 _PLAIN: dict[str, Callable[[Job], flask_mail.Message | None]] = {
     letter.__name__: letter for letter in (account_deleted, test)
 }
@@ -186,20 +159,9 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
         user.email,
         user_id=user.id.hex,
         epoch=user.session_epoch,
-        ip=challenge.ip,
-        device=challenge.device,
-        browser=challenge.browser,
         language=user.language or "",
-        next=challenge.next,
     )
     return _answerable("has_account", job, follow_up) if follow_up else None
-
-
-def _warning(job: Job, challenge: Challenge) -> flask_mail.Message | None:
-    if challenge.epoch and not _is_news(job, challenge):
-        return None
-    not_me_url = f"{job.context['base_url']}/auth/not_me?token={challenge.token}"
-    return _letter(job.letter, job, challenge.email, not_me_url=not_me_url, **life_in_words(challenges.WARNING_TTL))
 
 
 def _is_news(job: Job, challenge: Challenge) -> bool:
@@ -291,7 +253,7 @@ def _letter(
         subject = render_template(f"mail/{template}.subject.txt", **context)
         body = render_template(f"mail/{template}.txt", **context)
         html = render_template(f"mail/{template}.html", **context)
-    name, address = _parsed(config["MAIL_DEFAULT_SENDER"])
+    name, address = parseaddr(config["MAIL_DEFAULT_SENDER"])
     message = mime.Message(
         # One line, whatever a name holds: a line break would begin a header of somebody else's choice.
         subject=" ".join(subject.splitlines()).strip(),
@@ -307,21 +269,14 @@ def _letter(
             "X-Auto-Response-Suppress": "All",
         },
     )
-    message.msgId = _message_id(job, config["MAIL_DEFAULT_SENDER"])
+    message.msgId = _message_id(job, address)
     return message
 
 
 def _message_id(job: Job, sender: str) -> str:
     # The same for a letter that goes out twice because its worker was killed, so that mail programs show it once.
-    domain = _parsed(sender)[1].rpartition("@")[2] or "localhost"
     parts = (job.letter, job.challenge_id, str(job.send), job.to, str(job.context["at"]))
-    return f"<{keyring().tag('message-id', *parts)}@{domain}>"
-
-
-@functools.lru_cache(maxsize=8)
-def _parsed(sender: str) -> tuple[str, str]:
-    """Name and address."""
-    return parseaddr(sender)
+    return f"<{keyring().tag('message-id', *parts)}@{sender.rpartition('@')[2]}>"
 
 
 def _asked(visitor: Visitor, language: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
@@ -11,6 +11,7 @@ from typing import TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 from argon2.low_level import error_to_str
+from flask import current_app
 
 from magicauth.errors import N_, Unavailable
 
@@ -76,16 +77,16 @@ def needs_rehash(password_hash: str) -> bool:
     return _hasher.check_needs_rehash(password_hash)
 
 
-def weaknesses(password: str, about: Iterable[str]) -> list[str]:
+def weaknesses(password: str, email: str, name: str) -> list[str]:
     """Why `password` is refused (NIST 800-63B 3.1.1.2: length and a list of bad ones, no composition rules).
 
-    `about`: the address, the name, the site: a password made of them is refused. Empty when it is good.
+    One made of the address, the name or the site's is refused. Empty when it is good.
     """
-    score, words = strength(password, about)
+    score, words = strength(password, email, name)
     return [words] if score < _WEAKEST_SCORE else []
 
 
-def strength(password: str, about: Iterable[str]) -> tuple[int, str]:
+def strength(password: str, email: str, name: str) -> tuple[int, str]:
     """How hard `password` is to guess, from 0 to 4, and a sentence that says so and what would help; for one that is
     refused, 0 or 1 and why."""
     if not _usable(password):
@@ -94,6 +95,7 @@ def strength(password: str, about: Iterable[str]) -> tuple[int, str]:
         return 0, N_("Use at least 8 characters.")
     if len(password) > LENGTH_MOST:
         return 0, N_("Use at most 128 characters.")
+    about = (email, name, current_app.config["MAGICAUTH_SITE_NAME"])
     words = [word for text in about for word in (text, *_words(text)) if len(word) > 2]
     score, kind = _guess(_made_plain(password[:_ZXCVBN_LENGTH]), words)
     in_words = _FAIR.get(kind) if score == _WEAKEST_SCORE else None

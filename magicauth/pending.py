@@ -4,9 +4,15 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flask import session
+
 from magicauth import challenges
 from magicauth.challenges import Challenge, Purpose
+from magicauth.sessions import this_session
 from magicauth.stored import known
+
+# Of somebody who mistyped an address, or has several.
+_ASKED_BEFORE = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,47 @@ class Pending:
         questions, counts no longer: an old password must not join a new code."""
         shown = self.proofs if (self.user_id, self.epoch) == (user_id, epoch) else ()
         return replace(self, proofs=(*(p for p in shown if p != proof), proof), user_id=user_id, epoch=epoch)
+
+
+def under_way() -> Pending | None:
+    """The sign-in, or other proof of an address, that is under way in this browser."""
+    return _kept("pending")
+
+
+def asked_here() -> list[str]:
+    """The ids of the challenges that this browser asked for, of this address and of the last others, the latest first:
+    their links need not be told for whom they are."""
+    asked = under_way()
+    return [asked.challenge_id, *asked.asked_before] if asked else []
+
+
+def confirming() -> Pending | None:
+    """The code that makes the sign-in fresh, if one was asked for: beside a change of address that waits for its."""
+    return _kept("confirming")
+
+
+def keep_pending(asked: Pending, *, risen: bool = False) -> None:
+    """Keeps what is under way; under a new session id where it has risen in what it proves."""
+    if asked.purpose == "fresh":
+        session["confirming"] = asked.dump()
+    else:
+        before = [challenge_id for challenge_id in asked_here() if challenge_id != asked.challenge_id]
+        session["pending"] = replace(asked, asked_before=tuple(before[:_ASKED_BEFORE])).dump()
+    if risen:
+        this_session().renew()
+
+
+def drop_pending() -> None:
+    """Forgets what is under way."""
+    session.pop("pending", None)
+    session.pop("confirming", None)
+
+
+def _kept(where: str) -> Pending | None:
+    stored = session.get(where)
+    if stored is None or stored["until"] < time.time():
+        return None
+    return Pending.load(stored)
 
 
 def _until(challenge: Challenge) -> float:

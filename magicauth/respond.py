@@ -10,7 +10,6 @@ import sqlalchemy.exc
 import sqlalchemy.orm.exc
 from flask import Flask, Response, current_app, g, jsonify, redirect, render_template, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
-from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
 from magicauth import notices
@@ -57,10 +56,6 @@ def page(template: str, json: dict[str, Any] | None = None, **context: Any) -> R
     """A page, or JSON with what `json` holds of it. A refusal under way shows on the page and sets its status."""
     if wants_json():
         return _json(200, N_("OK"), json or {})
-    # Resolved once: each look at an attribute would resolve it anew.
-    context = {
-        name: value._get_current_object() if isinstance(value, LocalProxy) else value for name, value in context.items()
-    }
     response = current_app.make_response(render_template(template, **context))
     if "refusal" in g:
         response.status_code = g.refusal.status

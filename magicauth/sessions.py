@@ -19,7 +19,6 @@ import msgspec
 from flask import Flask, Request, Response, current_app, g, has_app_context
 from flask import session as flask_session
 from flask.sessions import SessionMixin
-from flask_session.base import Serializer
 from flask_session.redis.redis import RedisSessionInterface
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -110,7 +109,7 @@ class Session(SessionMixin):
 
     def claim(self) -> bool:
         """Ends it under its id, now, for exactly one of all requests that try: that one goes on, under a new id."""
-        if not redis().delete(_PREFIX + digest(self.sid or "")):
+        if not redis().delete(_key(self.sid or "")):
             return False
         self.renew(carried_on=False)
         return True
@@ -144,7 +143,7 @@ class Session(SessionMixin):
 
 def put_back(sid: str, data: dict[str, Any]) -> None:
     """Writes what stood under a session's id when it was claimed, where nothing does again."""
-    redis().set(_PREFIX + digest(sid), encode(data), nx=True, ex=_life(data))
+    redis().set(_key(sid), encode(data), nx=True, ex=_life(data))
 
 
 def of_the_site(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,14 +180,6 @@ def decode(stored: bytes) -> dict[str, Any] | None:
     return None
 
 
-class _Serializer(Serializer):  # type: ignore[misc]
-    def encode(self, session: Session) -> bytes:
-        return encode(session.data)
-
-    def decode(self, serialized_data: bytes) -> dict[str, Any] | None:
-        return decode(serialized_data)
-
-
 class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
     """Opens and saves sessions for Flask."""
 
@@ -196,7 +187,6 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         # The stock class takes nothing but `Redis` for a client and would put one of localhost in a Cluster's place.
         super().__init__(app, Redis(), key_prefix=_PREFIX, sid_length=_ID_BYTES)
         self.client = client
-        self.serializer = _Serializer()
 
     def open_session(self, app: Flask, request: Request) -> Session:
         """The session of the request's cookie, not yet read."""
@@ -231,7 +221,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         if session.sid is not None:
             # Not if it was revoked while this request was under way. Its cookie opens nothing then, and is left:
             # another request of the same browser may have brought a new one.
-            self.client.set(self._get_store_id(session.sid), self.serializer.encode(session), ex=life, xx=True)
+            self.client.set(_key(session.sid), encode(session.data), ex=life, xx=True)
             return
         session.sid = self._generate_sid(self.sid_length)
         if not self._write_new(session, life):
@@ -241,14 +231,12 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         kept_for = min(_COOKIE_LIFE, life_at_most(session.data)) if session.permanent else None
         cookies.give(response, app.config["SESSION_COOKIE_NAME"], session.sid, kept_for)
 
-    def _get_store_id(self, sid: str) -> str:
-        return _PREFIX + digest(sid)
-
     def _live(self, app: Flask, sid: str) -> dict[str, Any] | None:
         if has_app_context() and g.get("redis_hangs"):
             # Whoever has waited for it once does not wait again: the page that says so asks who reads it.
             raise RedisTimeoutError
-        data: dict[str, Any] | None = self._retrieve_session_data(self._get_store_id(sid))
+        stored = self.client.get(_key(sid))
+        data = decode(stored) if stored else None
         # Flask's test client looks into a session outside of any request.
         with contextlib.nullcontext() if has_app_context() else app.app_context():
             return data if data is not None and is_live(data) else None
@@ -256,29 +244,33 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
     def _write_new(self, session: Session, life: int) -> bool:
         """Writes it, and ends the one that it replaces. False if it carries on one that had ended already. Raises
         SignInRequired if every session of its user was ended since he was looked up."""
-        carries_on = session.carried_on and "user_id" in session
+        signed_in = "user_id" in session
+        carries_on = signed_in and session.carried_on and session.replaced is not None
         pipeline = self.client.pipeline(transaction=False)
-        pipeline.set(self._get_store_id(session.sid or ""), self.serializer.encode(session), ex=life, nx=True)
-        if "user_id" in session:
+        pipeline.set(_key(session.sid or ""), encode(session.data), ex=life, nx=True)
+        if signed_in:
             _index(pipeline, session)
         # Not before the new one stands: where Redis dies in between, the old one is still good.
         if session.replaced is not None and not carries_on:
             self._delete(pipeline, session.replaced, session.owner)
-        if "user_id" in session:
+        if signed_in:
             pipeline.get(_ended_key(session["user_id"]))
-        results = pipeline.execute()
-        if "user_id" in session and session["epoch"] < int(results[-1] or 0):
+        *_, last = pipeline.execute()
+        if signed_in and session["epoch"] < int(last or 0):
             self._end(session)
             raise SignInRequired(reason="every session of the account was ended meanwhile")
-        if session.replaced is None or not carries_on:
-            return True
+        return self._end_replaced(session) if carries_on else True
+
+    def _end_replaced(self, session: Session) -> bool:
+        """Ends the one that it carries on. False if that had ended already."""
+        renewed = _renewed_key(digest(session.replaced or ""))
         pipeline = self.client.pipeline(transaction=False)
         # First: a sign-out that finds the old one gone looks here.
-        renewed = _renewed_key(digest(session.replaced))
         pipeline.sadd(renewed, f"{session['user_id']}.{digest(session.sid or '')}")
         pipeline.expire(renewed, _RENEWED_LIFE)
-        self._delete(pipeline, session.replaced, session.owner)
-        return bool(pipeline.execute()[2])
+        self._delete(pipeline, session.replaced or "", session.owner)
+        _, _, deleted, *_ = pipeline.execute()
+        return bool(deleted)
 
     def _end(self, session: Session) -> None:
         pipeline = self.client.pipeline(transaction=False)
@@ -288,7 +280,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         pipeline.execute()
 
     def _delete(self, pipeline: Any, sid: str, owner: str) -> None:
-        pipeline.delete(self._get_store_id(sid))
+        pipeline.delete(_key(sid))
         if owner:
             pipeline.zrem(_index_key(owner), digest(sid))
 
@@ -348,19 +340,18 @@ def revoke(user_id: str, store_id: str) -> bool:
     return ended
 
 
-def revoke_all(user_id: str, epoch: int, but: Session | None = None) -> int:
-    """Ends every session of a user but the one given; how many. To raise the user's epoch, to `epoch`, is the caller's
+def revoke_all(user_id: str, epoch: int, but: Session | None = None) -> None:
+    """Ends every session of a user but the one given. To raise the user's epoch, to `epoch`, is the caller's
     part, and done before."""
     # Before the sessions are listed: one that is just being written is listed already, or sees this.
     redis().set(_ended_key(user_id), epoch, ex=_ENDED_LIFE)
     kept = digest(but.sid) if but is not None and but.sid else ""
-    ended = [store_id for store_id in _indexed(user_id) if store_id != kept]
     pipeline = redis().pipeline(transaction=False)
-    for store_id in ended:
-        pipeline.delete(_PREFIX + store_id)
-    if ended:
-        pipeline.zrem(_index_key(user_id), *ended)
-    return sum(pipeline.execute()[: len(ended)]) if ended else 0
+    for store_id in _indexed(user_id):
+        if store_id != kept:
+            pipeline.delete(_PREFIX + store_id)
+            pipeline.zrem(_index_key(user_id), store_id)
+    pipeline.execute()
 
 
 def is_live(data: dict[str, Any]) -> bool:
@@ -427,6 +418,10 @@ def _stored(user_id: str) -> list[tuple[str, dict[str, Any]]]:
         for store_id, value in zip(store_ids, values, strict=True)
         if value and (data := decode(value)) is not None
     ]
+
+
+def _key(sid: str) -> str:
+    return _PREFIX + digest(sid)
 
 
 def _index_key(user_id: str) -> str:

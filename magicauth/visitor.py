@@ -4,17 +4,16 @@ import re
 import time
 from dataclasses import dataclass
 
-from flask import Response, current_app, request
+from flask import Response, current_app, g, request
 from flask_babel import get_locale
 
 from magicauth import cookies
 from magicauth.config import ip_address
-from magicauth.crypto import Keyring
+from magicauth.crypto import random_id
 from magicauth.errors import N_
 from magicauth.extensions import keyring
 from magicauth.limits import Asker
 
-_KEY = "magicauth.visitor"
 # What stands in a browser's place where a command does it.
 COMMAND_LINE = N_("command line")
 DEVICE_COOKIE_LIFE = 180 * 86_400
@@ -75,8 +74,9 @@ class Visitor:
 
 def visitor() -> Visitor:
     """The visitor of the current request."""
-    here: Visitor = request.environ.get(_KEY) or _visitor()
-    request.environ[_KEY] = here
+    if "visitor" not in g:
+        g.visitor = _visitor()
+    here: Visitor = g.visitor
     return here
 
 
@@ -111,7 +111,7 @@ def summary(user_agent: str) -> str:
 def remember_device(response: Response, email: str) -> None:
     """Gives the browser, which has just signed in to the account of `email`, the cookie that proves it."""
     device_id, accounts = _read_device(request.cookies.get(device_cookie_name(), ""))
-    device_id = device_id or Keyring.random()
+    device_id = device_id or random_id()
     now, keys = int(time.time()), keyring()
     others = [
         (at, tag)

@@ -2,10 +2,11 @@
 
 from flask import Blueprint, Response
 
-from magicauth import guards, notices
+from magicauth import notices
 from magicauth.errors import Denied
 from magicauth.flows import email
 from magicauth.guards import current_user, fresh_sign_in_required
+from magicauth.pending import keep_pending, under_way
 from magicauth.reader import read, read_token
 from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
@@ -17,7 +18,7 @@ bp = Blueprint("account_email", __name__)
 @fresh_sign_in_required
 def ask() -> Response:
     # Never from the query: a link of somebody else's could put his address where one press gives him the account.
-    pending = guards.pending()
+    pending = under_way()
     waiting = pending.email if pending and pending.purpose == "change_email" else None
     return page("account/email.html", pending_email=waiting)
 
@@ -26,7 +27,7 @@ def ask() -> Response:
 @fresh_sign_in_required
 @again(ask)
 def start() -> Response:
-    guards.keep_pending(email.start(current_user.row, read("email"), visitor(), guards.pending()))
+    keep_pending(email.start(current_user.row, read("email"), visitor(), under_way()))
     return go("/verify", "Letter sent to your email!")
 
 

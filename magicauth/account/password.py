@@ -1,6 +1,6 @@
 """`/account/password`: another password, or a first one."""
 
-from flask import Blueprint, Response, abort, current_app
+from flask import Blueprint, Response
 
 from magicauth import guards, notices
 from magicauth.errors import N_
@@ -12,13 +12,7 @@ from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("account_password", __name__)
-
-
-@bp.before_request
-def passwords_in_use() -> None:
-    """Without passwords there is none to change."""
-    if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
-        abort(404)
+bp.before_request(guards.passwords_in_use)
 
 
 @bp.get("/.well-known/change-password")

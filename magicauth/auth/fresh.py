@@ -6,6 +6,7 @@ from magicauth import challenges, guards, notices, wanted
 from magicauth.errors import N_
 from magicauth.flows import email_proof, fresh
 from magicauth.guards import current_user, login_required
+from magicauth.pending import confirming, keep_pending
 from magicauth.reader import read
 from magicauth.respond import again, go, page
 from magicauth.sessions import this_session
@@ -17,9 +18,9 @@ bp = Blueprint("fresh", __name__)
 @bp.get("/auth/fresh")
 @login_required
 def ask() -> Response:
-    confirming = guards.confirming()
-    challenge = challenges.get(confirming.challenge_id) if confirming else None
-    code_sent = challenge is not None and challenge.attempts_left > 0
+    asked = confirming()
+    challenge = challenges.get(asked.challenge_id) if asked else None
+    code_sent = challenge is not None and challenge.is_open
     return page(
         "auth/fresh.html",
         email=current_user.email,
@@ -36,7 +37,7 @@ def ask() -> Response:
 def confirm() -> Response:
     typed = read("OTP")
     if typed:
-        fresh.by_code(current_user.row, guards.confirming(), typed, visitor())
+        fresh.by_code(current_user.row, confirming(), typed, visitor())
     else:
         fresh.by_password(current_user.row, read("password"), visitor())
     guards.freshen("email" if typed else "password")
@@ -49,5 +50,5 @@ def confirm() -> Response:
 @login_required
 @again(ask)
 def send_code() -> Response:
-    guards.keep_pending(fresh.send_code(current_user.row, guards.confirming(), visitor(), this_session()))
+    keep_pending(fresh.send_code(current_user.row, confirming(), visitor(), this_session()))
     return go("/auth/fresh", "Letter sent to your email!")

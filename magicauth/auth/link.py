@@ -10,6 +10,7 @@ from magicauth.auth import steps
 from magicauth.errors import Denied
 from magicauth.flows import email_proof
 from magicauth.guards import current_user
+from magicauth.pending import asked_here
 from magicauth.reader import read, read_token
 from magicauth.respond import again, link_gone, page
 
@@ -23,7 +24,7 @@ def show() -> Response:
         challenge = email_proof.look_at_link(token)
     except Denied as refusal:
         return link_gone(refusal, "/auth", current_user.email if current_user else "")
-    here = challenge.id in guards.asked_here()
+    here = challenge.id in asked_here()
     metrics.LINKS_LOOKED_AT.labels("asker" if here else "other").inc()
     return page(
         "auth/link.html",
@@ -41,5 +42,5 @@ def show() -> Response:
 @bp.post("/auth/link")
 @again(show)
 def follow() -> Response:
-    challenge = email_proof.by_link(read_token(), guards.asked_here(), read("email"))
+    challenge = email_proof.by_link(read_token(), asked_here(), read("email"))
     return steps.after_proof_of_address(challenge)

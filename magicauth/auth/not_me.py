@@ -5,6 +5,7 @@ from flask import Blueprint, Response
 from magicauth import guards, notices
 from magicauth.errors import N_, Denied
 from magicauth.flows import not_me
+from magicauth.pending import keep_pending
 from magicauth.reader import read_token
 from magicauth.respond import again, go, link_gone, page
 from magicauth.visitor import visitor
@@ -34,5 +35,5 @@ def secure() -> Response:
         notices.bid_farewell("secured")
     if pending is None:
         return go("/auth", "All sessions ended.")
-    guards.keep_pending(pending)
+    keep_pending(pending)
     return go("/verify", "All sessions ended. Letter sent to your email!")

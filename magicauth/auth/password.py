@@ -2,10 +2,10 @@
 
 from flask import Blueprint, Response, abort, current_app, g, request
 
-from magicauth import guards
 from magicauth.auth import steps
 from magicauth.errors import NotFound
 from magicauth.flows import sign_in
+from magicauth.pending import under_way
 from magicauth.reader import read, wants_json
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
@@ -20,13 +20,13 @@ def only_when_it_is_missing() -> Response | None:
         return None
     if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
         abort(404)
-    pending = guards.pending()
+    pending = under_way()
     try:
         user, missing = sign_in.next_step(pending)
     except NotFound:
         missing = None
     if missing == "password":
-        g.email = user.email
+        g.email, g.pending = user.email, pending
         return None
     if wants_json():
         raise NotFound
@@ -35,13 +35,11 @@ def only_when_it_is_missing() -> Response | None:
 
 @bp.get("/auth/password")
 def ask() -> Response:
-    pending = guards.pending()
-    next_page, remember = (pending.next, pending.remember) if pending else ("", False)
-    return page("auth/password.html", email=g.email, next=next_page, remember=remember)
+    return page("auth/password.html", email=g.email, next=g.pending.next, remember=g.pending.remember)
 
 
 @bp.post("/auth/password")
 @again(ask)
 def prove() -> Response:
-    pending = sign_in.prove_password(guards.pending(), read("password"), visitor())
+    pending = sign_in.prove_password(under_way(), read("password"), visitor())
     return steps.finish_or_ask_once(pending, "Password is correct")

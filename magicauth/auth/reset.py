@@ -1,24 +1,19 @@
 """`/auth/reset`: a new password for one that is forgotten."""
 
-from flask import Blueprint, Response, abort, current_app
+from flask import Blueprint, Response
 
 from magicauth import guards, notices
 from magicauth.auth import steps
 from magicauth.errors import N_
 from magicauth.flows import password
 from magicauth.next_page import own_path
+from magicauth.pending import keep_pending, under_way
 from magicauth.reader import read, read_query_leniently, typed
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
 
 bp = Blueprint("reset", __name__)
-
-
-@bp.before_request
-def passwords_in_use() -> None:
-    """Without passwords there is none to forget."""
-    if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
-        abort(404)
+bp.before_request(guards.passwords_in_use)
 
 
 @bp.get("/auth/reset")
@@ -30,18 +25,18 @@ def ask() -> Response:
 @bp.post("/auth/reset")
 @again(ask)
 def start() -> Response:
-    guards.keep_pending(password.start_reset(read("email"), visitor(), guards.pending(), own_path(read("next"))))
+    keep_pending(password.start_reset(read("email"), visitor(), under_way(), own_path(read("next"))))
     return go("/verify", "Letter sent to your email!")
 
 
 @bp.get("/auth/reset/password")
 def ask_new() -> Response:
-    return page("auth/reset_password.html", email=password.whose_reset(guards.pending()).email)
+    return page("auth/reset_password.html", email=password.whose_reset(under_way()).email)
 
 
 @bp.post("/auth/reset/password")
 @again(ask_new)
 def choose() -> Response:
-    response = steps.finish_or_ask(password.reset(guards.pending(), read("password"), visitor()), "Password saved.")
+    response = steps.finish_or_ask(password.reset(under_way(), read("password"), visitor()), "Password saved.")
     notices.notify(N_("Your password is changed."))
     return response

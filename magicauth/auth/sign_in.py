@@ -2,11 +2,11 @@
 
 from flask import Blueprint, Response, g
 
-from magicauth import guards
 from magicauth.auth import steps
 from magicauth.flows import sign_in
 from magicauth.guards import current_user
 from magicauth.next_page import own_path
+from magicauth.pending import keep_pending, under_way
 from magicauth.reader import read, read_flag, read_password, read_query_leniently, typed
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
@@ -39,12 +39,12 @@ def start() -> Response:
         read("email"),
         read_password(),
         visitor(),
-        guards.pending(),
+        under_way(),
         next_page=own_path(read("next")),
         remember=read_flag("remember"),
     )
     if "email" in pending.proofs:
         # The code was typed before.
         return steps.finish_or_ask_once(pending)
-    guards.keep_pending(pending, risen=bool(pending.proofs))
+    keep_pending(pending, risen=bool(pending.proofs))
     return go("/verify", "Letter sent to your email!")

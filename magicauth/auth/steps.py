@@ -2,12 +2,12 @@
 
 from flask import Response, current_app
 
-from magicauth import guards, notices
+from magicauth import guards, notices, reopening
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, SignInOver
-from magicauth.flows import email, reopening, sign_in
+from magicauth.flows import email, sign_in
 from magicauth.guards import current_user
-from magicauth.pending import Pending
+from magicauth.pending import Pending, keep_pending, under_way
 from magicauth.reader import wants_json
 from magicauth.respond import go
 from magicauth.sessions import this_session
@@ -19,27 +19,34 @@ def after_proof_of_address(challenge: Challenge, message: str = "OK") -> Respons
     with reopening.good_until_done(challenge):
         if challenge.purpose == "change_email":
             return _email_changed(challenge)
-        pending = sign_in.email_proven(challenge, guards.pending())
-        if challenge.purpose == "reset" and current_app.config["MAGICAUTH_PASSWORDS"] != "off":
-            guards.keep_pending(pending, risen=True)
-            return go("/auth/reset/password", message)
-        return finish_or_ask(pending, message)
+        return finish_or_ask(sign_in.email_proven(challenge, under_way()), message)
+
+
+def step_after(pending: Pending) -> str | None:
+    """The page of the step that comes next; None when nothing is missing. Raises NotFound if nothing was proven."""
+    missing = sign_in.next_step(pending)[1]
+    if missing == "email":
+        return "/verify"
+    passwords = current_app.config["MAGICAUTH_PASSWORDS"] != "off"
+    if pending.purpose == "reset" and passwords and "password" not in pending.proofs:
+        return "/auth/reset/password"
+    return "/auth/password" if missing == "password" else None
 
 
 def finish_or_ask(pending: Pending, message: str = "OK") -> Response:
     """To the page that asks for what is missing; or in, if nothing is."""
-    user, missing = sign_in.next_step(pending)
-    if missing is None:
-        sign_in.finished(user, visitor())
-        guards.start_session(user, pending.proofs, remember=pending.remember)
-        return go(pending.next or "/home", message)
-    guards.keep_pending(pending, risen=True)
-    return go("/auth/password" if missing == "password" else "/verify", message)
+    if onward := step_after(pending):
+        keep_pending(pending, risen=True)
+        return go(onward, message)
+    user = sign_in.next_step(pending)[0]
+    sign_in.finished(user, visitor())
+    guards.start_session(user, pending.proofs, remember=pending.remember)
+    return go(pending.next or "/home", message)
 
 
 def finish_or_ask_once(pending: Pending, message: str = "OK") -> Response:
     """The same, after a password: of many presses of its button at once, one finishes the sign-in."""
-    if sign_in.next_step(pending)[1] is not None:
+    if step_after(pending):
         return finish_or_ask(pending, message)
     with reopening.put_back_on_failure():
         if this_session().claim():

@@ -1,23 +1,22 @@
 """`/auth/password/strength`: how strong a password would be, for the page where it is being typed. JSON only."""
 
-from flask import Blueprint, Response, abort, current_app, jsonify
+from flask import Blueprint, Response, jsonify
 
 from magicauth import guards, passwords
 from magicauth.errors import NotFound, SignInRequired
 from magicauth.flows import password, sign_up
 from magicauth.guards import current_user
 from magicauth.languages import in_words
+from magicauth.pending import under_way
 from magicauth.reader import read
 
 bp = Blueprint("strength", __name__)
+bp.before_request(guards.passwords_in_use)
 
 
 @bp.post("/auth/password/strength")
 def tell() -> Response:
-    if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
-        abort(404)
-    about = (*_whose(), current_app.config["MAGICAUTH_SITE_NAME"])
-    score, words = passwords.strength(read("password"), about)
+    score, words = passwords.strength(read("password"), *_whose())
     # In the reader's language, unlike other JSON: these words are to be shown, not compared.
     return jsonify(status="SUCCESS", message=in_words(words), score=score)
 
@@ -29,7 +28,7 @@ def _whose() -> tuple[str, str]:
     if token:
         return sign_up.invitation(token).email, read("name")
     try:
-        user = password.whose_reset(guards.pending())
+        user = password.whose_reset(under_way())
     except NotFound:
         if not current_user:
             raise SignInRequired from None

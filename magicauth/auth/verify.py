@@ -7,14 +7,14 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, g
 
-from magicauth import challenges, guards, outbox
+from magicauth import challenges, outbox
 from magicauth.auth import steps
 from magicauth.auth.webmail import webmail
 from magicauth.challenges import Challenge
 from magicauth.errors import CodeOver, NotFound
 from magicauth.flows import email, email_proof, sign_in
 from magicauth.guards import current_user
-from magicauth.pending import Pending
+from magicauth.pending import Pending, keep_pending, under_way
 from magicauth.reader import read, wants_json
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
@@ -31,12 +31,10 @@ bp = Blueprint("verify", __name__)
 def ask() -> Response:
     pending = _pending()
     challenge = challenges.get(pending.challenge_id) if pending else None
-    if pending is None:
-        if wants_json():
-            raise CodeOver()
-        return go("/auth")
     if wants_json() and not _is_open(challenge):
         raise CodeOver()
+    if pending is None:
+        return go("/auth")
     if "refusal" not in g and not wants_json() and (onward := _onward(pending)):
         # Back from the page that is next.
         return go(onward)
@@ -65,15 +63,15 @@ def resend() -> Response:
     if pending is None:
         raise CodeOver()
     if pending.purpose == "change_email":
-        guards.keep_pending(email.resend(current_user.row, pending, visitor()))
+        keep_pending(email.resend(current_user.row, pending, visitor()))
     else:
-        guards.keep_pending(sign_in.resend(pending, visitor()))
+        keep_pending(sign_in.resend(pending, visitor()))
     return go("/verify", "Letter sent to your email!")
 
 
 def _pending() -> Pending | None:
     """What is under way here and answered on this page: a code of another purpose is none."""
-    pending = guards.pending()
+    pending = under_way()
     if pending is None or pending.purpose not in email_proof.PURPOSES:
         return None
     if pending.purpose == "change_email" and not current_user:
@@ -83,18 +81,14 @@ def _pending() -> Pending | None:
 
 def _onward(pending: Pending) -> str | None:
     """Where it goes on, where the code, or the link, was answered here and a password is what is missing."""
-    if "email" not in pending.proofs or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
-        return None
     with suppress(NotFound):
-        missing = sign_in.next_step(pending)[1]
-        if pending.purpose == "reset":
-            return "/auth/reset/password"
-        return "/auth/password" if missing == "password" else None
+        onward = steps.step_after(pending)
+        return onward if onward != "/verify" else None
     return None
 
 
 def _is_open(challenge: Challenge | None) -> bool:
-    return challenge is not None and challenge.attempts_left > 0
+    return challenge is not None and challenge.is_open
 
 
 def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Accounts that an operator makes: at once, or by inviting their owner."""
 
-from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
 from magicauth import audit, challenges, mail, passwords
@@ -16,9 +15,8 @@ def create(typed_email: str, name: str, password: str | None, visitor: Visitor, 
     """Makes an account; without a password (None) its owner sets one later. Raises Invalid, or AddressTaken."""
     canonical_email, typed = parse_email(typed_email)
     name, _, errors = sign_up.clean_profile(name or typed.partition("@")[0], "")
-    if password is not None:
-        about = (canonical_email, name, current_app.config["MAGICAUTH_SITE_NAME"])
-        errors |= {"password": weak} if (weak := passwords.weaknesses(password, about)) else {}
+    if password is not None and (weak := passwords.weaknesses(password, canonical_email, name)):
+        errors["password"] = weak
     if errors:
         raise Invalid(errors=errors)
     user = User(canonical_email=canonical_email, email=typed, name=name, is_admin=is_admin)

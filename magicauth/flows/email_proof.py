@@ -87,7 +87,7 @@ def kept(
     if under_way is None or (under_way.purpose, under_way.email) != (purpose, email):
         return None
     challenge = challenges.get(under_way.challenge_id)
-    if challenge is None or challenge.attempts_left == 0 or challenge.epoch != epoch:
+    if challenge is None or not challenge.is_open or challenge.epoch != epoch:
         return None
     if under_way.user_id and under_way.epoch != epoch:
         # What was proven before the account changed counts no longer, though its letter was asked for again since.
@@ -104,7 +104,7 @@ def resend(pending: Pending, visitor: Visitor, renew: Callable[[str], Challenge]
     """Sends the letter of what is under way again: the same code and link, so that no letter already on its way dies;
     or a new one, which `renew` opens under an id, if its guesses or its time are over. Raises TooMany."""
     challenge = challenges.get(pending.challenge_id)
-    if challenge is None or challenge.attempts_left == 0:
+    if challenge is None or not challenge.is_open:
         return _renewed(pending, renew)
     asker = visitor.asker(pending.email)
     wait = seconds_to_wait(challenge)
@@ -155,7 +155,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     Raises NotFound if none is open, Invalid if nothing was typed, TooMany, or Incorrect with `attempts_left`.
     """
     challenge = challenges.get(pending.challenge_id) if pending else None
-    if challenge is None or challenge.attempts_left == 0 or pending is None:
+    if pending is None or challenge is None or not challenge.is_open:
         raise CodeOver(reason="no challenge, expired, used, or guesses spent")
     code = _FORGIVEN.sub("", typed)
     if not code:

@@ -1,10 +1,10 @@
 """Saying again who one is, for what weakens the account: by the password, or by a mailed code."""
 
-from magicauth import audit
+from magicauth import audit, reopening
 from magicauth.challenges import Challenge
 from magicauth.crypto import digest
 from magicauth.errors import CodeOver
-from magicauth.flows import email_proof, password_proof, reopening
+from magicauth.flows import email_proof, password_proof
 from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.sessions import Session

@@ -2,10 +2,10 @@
 
 from flask import current_app
 
-from magicauth import challenges
+from magicauth import challenges, reopening
 from magicauth.challenges import Challenge
 from magicauth.errors import Denied
-from magicauth.flows import email_proof, password, reopening, security
+from magicauth.flows import email_proof, password, security
 from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor

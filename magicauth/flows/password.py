@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from flask import current_app
 from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth import passwords
@@ -75,7 +74,6 @@ def change(user: User, old_password: str, password: str, visitor: Visitor, this:
 def _set(user: User, password: str) -> None:
     if not password:
         raise Invalid(errors={"password": [N_("Password required.")]})
-    about = (user.canonical_email, user.name, current_app.config["MAGICAUTH_SITE_NAME"])
-    if weak := passwords.weaknesses(password, about):
+    if weak := passwords.weaknesses(password, user.canonical_email, user.name):
         raise Invalid(errors={"password": weak})
     user.password_hash = passwords.hash_password(password)

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-from flask import current_app
-
 from magicauth import audit, limits
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
@@ -23,8 +21,7 @@ def start(
     The same steps, commands and answers for an address without an account. Raises Invalid, Incorrect or TooMany.
     """
     email, typed = parse_email(typed_email)
-    asks_password = current_app.config["MAGICAUTH_PASSWORDS"] != "off" and password != ""
-    user = _check_password(email, password, visitor) if asks_password else account(email)
+    user = _check_password(email, password, visitor) if password else account(email)
     pending = _proven(under_way, email, user) or email_proof.kept(
         "sign_in", email, user.session_epoch if user else 0, under_way, lambda asked: resend(asked, visitor)
     )
@@ -32,7 +29,7 @@ def start(
         challenge = email_proof.ask("sign_in", email, user.email if user else typed, user, visitor, next_page)
         pending = Pending.asking(challenge, email)
     pending = replace(pending, next=next_page or pending.next, remember=remember)
-    return pending.showing("password", user.id.hex, user.session_epoch) if user and asks_password else pending
+    return pending.showing("password", user.id.hex, user.session_epoch) if user and password else pending
 
 
 def resend(pending: Pending, visitor: Visitor) -> Pending:

@@ -6,12 +6,12 @@ import unicodedata
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from magicauth import audit, challenges, passwords
+from magicauth import audit, challenges, passwords, reopening
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, AddressTaken, Denied, Invalid, SignUpShut
 from magicauth.extensions import db
-from magicauth.flows import email_proof, reopening
+from magicauth.flows import email_proof
 from magicauth.models import Action, User
 from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH
 from magicauth.visitor import Visitor
@@ -63,8 +63,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
         email=typed,
         name=name,
         phone=phone or None,
-        password_hash=_hash(password),
-        language=None,
+        password_hash=passwords.hash_password(password) if password else None,
     )
     db.session.add(user)
     try:
@@ -94,18 +93,9 @@ def clean_profile(name: str, phone: str) -> tuple[str, str, dict[str, list[str]]
 
 
 def _password_errors(password: str, email: str, name: str) -> list[str]:
-    policy = current_app.config["MAGICAUTH_PASSWORDS"]
-    if policy == "off" or (policy == "optional" and not password):
-        return []
     if not password:
-        return [N_("Password required.")]
-    return passwords.weaknesses(password, (email, name, current_app.config["MAGICAUTH_SITE_NAME"]))
-
-
-def _hash(password: str) -> str | None:
-    return (
-        passwords.hash_password(password) if password and current_app.config["MAGICAUTH_PASSWORDS"] != "off" else None
-    )
+        return [N_("Password required.")] if current_app.config["MAGICAUTH_PASSWORDS"] == "required" else []
+    return passwords.weaknesses(password, email, name)
 
 
 def _visible(character: str) -> bool:

@@ -10,7 +10,7 @@ from email.utils import parseaddr
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from flask import Config, current_app
+from flask import current_app
 
 from magicauth import migrating, outbox
 from magicauth.config import SECRET_KEY_LENGTH, is_loopback, misspelt, mistyped
@@ -47,17 +47,14 @@ class Finding:
 def examine() -> list[Finding]:
     """Every finding. Asks Redis, the database, the mail server and DNS; changes nothing that lasts."""
     findings: list[Finding] = []
-    for check in (_settings, _redis, _database, _mail, _sender):
+    of_settings = (_mode, _keys, _public_url, _proxies, _origins, _cookies, _times, _metrics_token, _misspelt)
+    for check in (*of_settings, _redis, _database, _mail, _sender):
         findings.extend(check())
     return findings
 
 
-def _settings() -> Iterator[Finding]:
-    for look in (_mode, _keys, _public_url, _proxies, _origins, _cookies, _times, _metrics_token, _misspelt):
-        yield from look(current_app.config)
-
-
-def _mode(config: Config) -> Iterator[Finding]:
+def _mode() -> Iterator[Finding]:
+    config = current_app.config
     # Where gunicorn would refuse to start, or use other stores.
     meant = [name for name in _OF_PRODUCTION if os.environ.get(name)]
     if _is_production() or not meant:
@@ -67,7 +64,8 @@ def _mode(config: Config) -> Iterator[Finding]:
         yield Finding("MAGICAUTH_MODE", "warning", words)
 
 
-def _keys(config: Config) -> Iterator[Finding]:
+def _keys() -> Iterator[Finding]:
+    config = current_app.config
     key = config["SECRET_KEY"]
     if _is_guessable(key):
         yield Finding("SECRET_KEY", "warning", _GUESSABLE)
@@ -78,7 +76,8 @@ def _keys(config: Config) -> Iterator[Finding]:
     yield Finding("SECRET_KEY_FALLBACKS", "ok", f"{len(config['SECRET_KEY_FALLBACKS'])} earlier keys")
 
 
-def _public_url(config: Config) -> Iterator[Finding]:
+def _public_url() -> Iterator[Finding]:
+    config = current_app.config
     url = config["PUBLIC_URL"]
     if url is None:
         yield Finding("PUBLIC_URL", "ok", "whatever loopback name is asked")
@@ -88,7 +87,8 @@ def _public_url(config: Config) -> Iterator[Finding]:
         yield Finding("PUBLIC_URL", "warning", f"{url}: without https, cookies and links are open to the network")
 
 
-def _proxies(config: Config) -> Iterator[Finding]:
+def _proxies() -> Iterator[Finding]:
+    config = current_app.config
     proxies = config["MAGICAUTH_TRUSTED_PROXIES"]
     if _is_production() and proxies == 0 and config["PUBLIC_URL"].startswith("https:"):
         yield Finding(
@@ -100,32 +100,36 @@ def _proxies(config: Config) -> Iterator[Finding]:
         yield Finding("MAGICAUTH_TRUSTED_PROXIES", "ok", str(proxies))
 
 
-def _origins(config: Config) -> Iterator[Finding]:
+def _origins() -> Iterator[Finding]:
+    config = current_app.config
     if open_to_all := [origin for origin in config["MAGICAUTH_ALLOWED_ORIGINS"] if origin.startswith("http:")]:
         words = f"{', '.join(open_to_all)}: without https, whoever is on the network may speak for that front end"
         yield Finding("MAGICAUTH_ALLOWED_ORIGINS", "warning" if _is_production() else "ok", words)
 
 
-def _cookies(config: Config) -> Iterator[Finding]:
+def _cookies() -> Iterator[Finding]:
+    config = current_app.config
     secure = config["SESSION_COOKIE_SECURE"]
     flags = f"{config['SESSION_COOKIE_NAME']}: HttpOnly, SameSite=Lax, " + ("Secure" if secure else "without Secure")
     yield Finding("cookies", "ok" if secure or not _is_production() else "warning", flags)
 
 
-def _times(config: Config) -> Iterator[Finding]:
+def _times() -> Iterator[Finding]:
+    config = current_app.config
     for kind in ("SESSION", "REMEMBER"):
         idle, absolute = f"MAGICAUTH_{kind}_IDLE", f"MAGICAUTH_{kind}_ABSOLUTE"
         if config[idle] > config[absolute]:
             yield Finding(idle, "warning", f"{config[idle]}: longer than {absolute}, which ends the session before")
 
 
-def _metrics_token(config: Config) -> Iterator[Finding]:
+def _metrics_token() -> Iterator[Finding]:
+    config = current_app.config
     token = config["MAGICAUTH_METRICS_TOKEN"]
     if token and _is_guessable(token):
         yield Finding("MAGICAUTH_METRICS_TOKEN", "warning", _GUESSABLE)
 
 
-def _misspelt(_: Config) -> Iterator[Finding]:
+def _misspelt() -> Iterator[Finding]:
     nearly = mistyped(os.environ)
     for name, setting in nearly.items():
         state: State = "wrong" if name.startswith("MAGICAUTH_") else "warning"

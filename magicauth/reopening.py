@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from magicauth import challenges, limits, metrics, sessions
 from magicauth.challenges import Challenge
-from magicauth.crypto import Keyring
+from magicauth.crypto import random_id
 from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import Refused
 from magicauth.sessions import this_session
@@ -31,7 +31,7 @@ def reopened_on_failure(ended: Challenge) -> Iterator[None]:
 
     Not for `challenges.take` itself: where its reply is lost, another request may have had it and signed in.
     """
-    reopen = partial(challenges.reopen, ended, Keyring.random())
+    reopen = partial(challenges.reopen, ended, random_id())
     this_session().if_lost = lambda: _later(reopen)
     try:
         yield
