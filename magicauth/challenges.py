@@ -45,11 +45,10 @@ _count = Script("""
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 return math.max(-1, tonumber(ARGV[2]) - redis.call('HINCRBY', KEYS[1], ARGV[1], 1))
 """)
-_take_back = Script("""
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
-""")
-# Returns the whole hash, so that `reopen` can restore it exactly, with every guess made until then.
+# Returns the whole hash, so that `reopen` can restore it exactly, with every guess made until then. Where Redis is full
+# the first line is refused, as DEL is not: what the answer leads to could not be kept, nor could it be reopened.
 _take = Script("""
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'attempts', 0) end
 local kept = redis.call('HGETALL', KEYS[1])
 redis.call('DEL', KEYS[1])
 return kept
@@ -73,6 +72,9 @@ if handed and tonumber(handed) < tonumber(ARGV[1]) then
   redis.call('HSET', KEYS[1], 'handed', ARGV[1])
   redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
+""")
+_forget_change = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """)
 # One that is over is not made again.
 _follow = Script("""
@@ -148,14 +150,28 @@ def issue(purpose: Purpose, email: str, challenge_id: str = "", **fields: Any) -
 
 def follow_up(first: Challenge, send: int, purpose: Purpose, email: str, **fields: Any) -> Challenge | None:
     """Opens the challenge to which letter number `send` of the `first` one leads. Its id follows from the other's: a
-    letter that is written twice carries the same link. None if it was answered, or has expired, before the second."""
-    challenge_id = keyring().derived_id(purpose, first.id)
+    letter that is written twice carries the same link, and so does the next while that is good. None if it was
+    answered, or has expired, before the second."""
+    before = _followed(first, min(send, first.followed), purpose)
     if first.followed >= send:
-        return get(challenge_id)
+        return before
+    # A link works once: what was answered, or mistyped too often, is not opened again.
+    is_good = before is not None and before.opens < ADDRESS_ATTEMPTS
+    challenge_id = before.id if before and is_good else _following_id(first, send if first.followed else 1, purpose)
     asker = {name: getattr(first, name) for name in ("ip", "device", "browser", "next")}
     challenge = issue(purpose, email, challenge_id, **asker, **fields)
     _follow([_key(first.id)], send)
     return challenge
+
+
+def _followed(first: Challenge, send: int, purpose: Purpose) -> Challenge | None:
+    """What the letters up to that one led to last, if it is open."""
+    following = (get(_following_id(first, number, purpose)) for number in range(send, 0, -1))
+    return next(filter(None, following), None)
+
+
+def _following_id(first: Challenge, send: int, purpose: Purpose) -> str:
+    return keyring().derived_id(purpose, first.id if send == 1 else f"{first.id}/{send}")
 
 
 def succeed(challenge_id: str) -> tuple[str, bool]:
@@ -187,11 +203,6 @@ def attempt(challenge: Challenge, typed: str) -> tuple[bool, int]:
     left = int(_count([_key(challenge.id)], "attempts", allowed))
     right = crypto.equal(typed, challenge.code)
     return right and left >= 0 and challenge.user_id != "", left
-
-
-def take_back_attempt(challenge: Challenge) -> None:
-    """Gives the guess back that `attempt` has spent, where its asker is not told what came of it."""
-    _take_back([_key(challenge.id)])
 
 
 def open_link(token: str, purposes: Collection[Purpose]) -> Challenge | None:
@@ -260,9 +271,13 @@ def remember_warning(challenge: Challenge) -> None:
 
 def remember_change(challenge: Challenge, user_id: str) -> None:
     """Notes the change of address that a user has under way, for `void_change`; one at a time: an earlier one ends."""
+    key = _change_key(user_id)
+    # Before the swap too: whose answer is lost takes the earlier one's name along.
+    if noted := redis().get(key):
+        redis().delete(_key(noted.decode()))
     # Swapped in one step: of two that are begun at once, each ends the one whose place it takes.
-    earlier = redis().set(_change_key(user_id), challenge.id, ex=_change_life(), get=True)
-    if earlier:
+    earlier = redis().set(key, challenge.id, ex=_change_life(), get=True)
+    if earlier and earlier != noted:
         redis().delete(_key(earlier.decode()))
 
 
@@ -273,8 +288,12 @@ def renew_change(user_id: str) -> None:
 
 def void_change(user_id: str) -> None:
     """Ends the change of address that a user has under way, if there is one."""
-    challenge_id = redis().getdel(_change_key(user_id))
+    challenge_id = redis().get(_change_key(user_id))
     if challenge_id:
+        # In this order, so that whoever presses again finds it, where Redis fails in between.
+        redis().delete(_key(challenge_id.decode()))
+        _forget_change([_change_key(user_id)], challenge_id)
+        # It may have been answered, and reopened, meanwhile.
         redis().delete(_key(challenge_id.decode()))
 
 

@@ -33,6 +33,8 @@ from magicauth.visitor import COMMAND_LINE, Visitor
 class _InOneLine(click.Command):
     """A command that says in one line what is wrong: a refusal, or a machine that is away."""
 
+    what_stands = ""
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs it."""
         try:
@@ -50,18 +52,26 @@ class _InOneLine(click.Command):
         except StaleDataError:
             raise click.ClickException("The account was changed at the same moment. Try again.") from None
         except REDIS_IS_AWAY as error:
-            said = f"Redis is away ({reason_of(error)}). What was changed in the database stands."
+            said = f"Redis is away ({reason_of(error)}).{self.what_stands}"
             raise click.ClickException(said) from None
         except AWAY as error:
             said = f"The database is away, or wants `flask db upgrade` ({reason_of(error)})."
             raise click.ClickException(said) from None
 
 
+class _Changing(_InOneLine):
+    what_stands = " What was changed in the database stands."
+
+
 class _Commands(AppGroup):
     command_class = _InOneLine
 
 
-users = _Commands("users", help="Accounts.")
+class _ChangingCommands(AppGroup):
+    command_class = _Changing
+
+
+users = _ChangingCommands("users", help="Accounts.")
 sessions_group = _Commands("sessions", help="Sessions.")
 mail_group = _Commands("mail", help="Letters.")
 as_json_option = click.option("--json", "as_json_", is_flag=True, help="For programs.")

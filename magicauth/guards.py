@@ -23,20 +23,35 @@ _FACTS = frozenset(("name", "email", "phone", "admin", "has_password", "language
 
 
 class CurrentUser:
-    """The user who is signed in. What the session holds costs no SQL; any other attribute loads the row, once."""
+    """The user who is signed in. What the session holds costs no SQL; any other attribute loads the row, once. To
+    change something is for `row`."""
+
+    id: uuid.UUID
+    name: str
+    email: str
+    phone: str | None
+    is_admin: bool
+    has_password: bool
+    language: str | None
+    created_at: datetime
+    updated_at: datetime
+    _user_id: str
+    _epoch: int
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self.id = uuid.UUID(data["user_id"])
-        self.name: str = data["name"]
-        self.email: str = data["email"]
-        self.phone: str | None = data["phone"]
-        self.is_admin: bool = data["admin"]
-        self.has_password: bool = data["has_password"]
-        self.language: str | None = data["language"]
-        self.created_at = _moment(data["joined"])
-        self.updated_at = _moment(data["updated"])
-        self._user_id: str = data["user_id"]
-        self._epoch: int = data["epoch"]
+        vars(self).update(
+            id=uuid.UUID(data["user_id"]),
+            name=data["name"],
+            email=data["email"],
+            phone=data["phone"],
+            is_admin=data["admin"],
+            has_password=data["has_password"],
+            language=data["language"],
+            created_at=_moment(data["joined"]),
+            updated_at=_moment(data["updated"]),
+            _user_id=data["user_id"],
+            _epoch=data["epoch"],
+        )
 
     @functools.cached_property
     def row(self) -> User:
@@ -46,6 +61,9 @@ class CurrentUser:
         if row is None or not row.stands(self._epoch):
             raise SignInRequired(reason="account gone or disabled, or session ended")
         return row
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"Nothing would keep it. Change current_user.row.{name}, and commit.")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "row":
@@ -106,8 +124,8 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
     kept = {} if "user_id" in session else sessions.of_the_site(session)
     session.clear()
     session.update(kept)
-    session.update(_facts(user))
-    session.update(
+    sessions.this_session().keep(
+        **_facts(user),
         user_id=user.id.hex,
         epoch=user.session_epoch,
         amr=sorted(proofs),
@@ -126,9 +144,9 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
 def freshen(proof: str) -> None:
     """Makes the sign-in fresh again, under a new session id."""
     session.pop("confirming", None)
-    session["auth_time"] = round(time.time(), 3)
-    session["amr"] = sorted({*session["amr"], proof})
-    sessions.this_session().renew()
+    here = sessions.this_session()
+    here.keep(auth_time=round(time.time(), 3), amr=sorted({*session["amr"], proof}))
+    here.renew()
 
 
 def other_account(user_id: str) -> str | None:
@@ -140,7 +158,7 @@ def refresh_facts(user: User) -> None:
     """Brings what the session shows of its user up to date, where it changed."""
     facts = _facts(user)
     if not facts.items() <= sessions.this_session().data.items():
-        session.update(facts)
+        sessions.this_session().keep(**facts)
         g.pop("current_user", None)
 
 
@@ -148,8 +166,9 @@ def continue_session(user: User) -> None:
     """Lets this session, under a new id, outlive a change that ended all others, and every open question."""
     refresh_facts(user)
     drop_pending()
-    session["epoch"] = user.session_epoch
-    sessions.this_session().renew()
+    here = sessions.this_session()
+    here.keep(epoch=user.session_epoch)
+    here.renew()
     _know_device(user)
 
 
@@ -216,7 +235,7 @@ def _still_good() -> bool:
     if user is None or not user.stands(session["epoch"]):
         session.clear()
         return False
-    session.update(_facts(user), seen=round(time.time(), 3))
+    sessions.this_session().slide(**_facts(user), seen=round(time.time(), 3))
     return True
 
 

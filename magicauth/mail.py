@@ -1,4 +1,5 @@
-"""The letters: one function for each says what is in it; codes and links are derived here, when it is written."""
+"""The letters: a function for each, or for each sort, says what is in it; codes and links are derived here, when it is
+written."""
 
 import time
 import uuid
@@ -51,9 +52,9 @@ def sign_in(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     if challenge.user_id:
         return _answerable("sign_in", job, challenge)
     owner = User.by_email(challenge.email.lower())
-    # One that is not disabled was made since.
-    if owner is not None and owner.disabled:
-        return _letter("disabled_account", job, challenge.email, owner.language)
+    if owner is not None:
+        # One that is not disabled was made, or enabled, since.
+        return _to_owner(owner, job, challenge)
     if current_app.config["MAGICAUTH_SIGN_UP"] == "open":
         follow_up = challenges.follow_up(challenge, job.send, "sign_up", challenge.email)
         return _answerable("no_account", job, follow_up) if follow_up else None

@@ -9,10 +9,21 @@ LENGTH = 2048
 
 def here() -> str:
     """The page that is asked for, with its query, or that of the form that was sent; "" where there is none."""
-    if not current_app.url_map.bind("").test(request.path, "GET"):
-        # A form's address that would answer 405.
-        return ""
+    if not _is_page(request.path):
+        return _page_before()
     return request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else request.path
+
+
+def _page_before() -> str:
+    """The page of ours whose form or button was sent, as the browser says."""
+    parts = urlsplit(request.referrer or "")
+    path = own_path(f"{parts.path}?{parts.query}".rstrip("?")) if parts.netloc == request.host else ""
+    return path if _is_page(parts.path) else ""
+
+
+def _is_page(path: str) -> bool:
+    # A form's address that is no page answers 405.
+    return current_app.url_map.bind("").test(path, "GET")
 
 
 def own_path(value: str) -> str:

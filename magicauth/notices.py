@@ -1,6 +1,8 @@
 """What the next page says of what an earlier request did: in the session, or where that has ended in a cookie."""
 
-from flask import Response, after_this_request, request, session
+from collections.abc import Iterable
+
+from flask import Response, after_this_request, get_flashed_messages, request, session
 
 from magicauth import cookies
 from magicauth.errors import N_
@@ -23,7 +25,7 @@ _FAREWELL_LIFE = 60
 
 def notify(message: str) -> None:
     """Keeps a sentence for the next page of this session."""
-    session["notice"] = message
+    this_session().keep(notice=message)
 
 
 def bid_farewell(name: str) -> None:
@@ -34,6 +36,12 @@ def bid_farewell(name: str) -> None:
         def keep(response: Response) -> Response:
             cookies.give(response, FAREWELL_COOKIE, name, _FAREWELL_LIFE)
             return response
+
+
+def flashes() -> Iterable[str]:
+    """What views of a site's own left by Flask's `flash` for the next page, once."""
+    kept = this_session().has_cookie and request.method != "HEAD" and "_flashes" in session
+    return (str(message) for message in get_flashed_messages()) if kept else ()
 
 
 def notice() -> str | None:

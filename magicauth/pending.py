@@ -82,10 +82,10 @@ def confirming() -> Pending | None:
 def keep_pending(asked: Pending, *, risen: bool = False) -> None:
     """Keeps what is under way; under a new session id where it has risen in what it proves."""
     if asked.purpose == "fresh":
-        session["confirming"] = asked.dump()
+        this_session().keep(confirming=asked.dump())
     else:
         before = [challenge_id for challenge_id in asked_here() if challenge_id != asked.challenge_id]
-        session["pending"] = replace(asked, asked_before=tuple(before[:_ASKED_BEFORE])).dump()
+        this_session().keep(pending=replace(asked, asked_before=tuple(before[:_ASKED_BEFORE])).dump())
     if risen:
         this_session().renew()
 

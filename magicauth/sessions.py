@@ -58,6 +58,7 @@ class Session(SessionMixin):
         self._load = load
         self._data: dict[str, Any] | None = None
         self.modified = False
+        self.only_slides = False
         self.accessed = False
         self.sid: str | None = None
         self.replaced: str | None = None
@@ -106,6 +107,7 @@ class Session(SessionMixin):
         self.carried_on = carried_on
         self.sid = None
         self.modified = True
+        self.only_slides = False
 
     def claim(self) -> bool:
         """Ends it under its id, now, for exactly one of all requests that try: that one goes on, under a new id."""
@@ -126,13 +128,29 @@ class Session(SessionMixin):
     def __getitem__(self, key: str) -> Any:
         return self.data[key]
 
+    def keep(self, **ours: Any) -> None:
+        """Writes what is magicauth's."""
+        self.data.update(ours)
+        self.modified = True
+        self.only_slides = False
+
+    def slide(self, **ours: Any) -> None:
+        """Writes what is as good left as it was: when it was last seen, and what its page shows."""
+        self.data.update(ours)
+        self.only_slides = not self.modified or self.only_slides
+        self.modified = True
+
     def __setitem__(self, key: str, value: Any) -> None:
+        if key in _OURS:
+            raise ValueError(f"session[{key!r}] is magicauth's own: take another name.")
         self.data[key] = value
         self.modified = True
+        self.only_slides = False
 
     def __delitem__(self, key: str) -> None:
         del self.data[key]
         self.modified = True
+        self.only_slides = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.data)
@@ -205,6 +223,9 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
                 raise RedisTimeoutError
             self._save(app, session, response)
         except REDIS_IS_AWAY as error:
+            if session.only_slides and not g.get("redis_hangs"):
+                # It was read a moment ago, and lasts as long as it did.
+                return
             session.if_lost()
             _answer_instead(response, app.make_response(app.handle_user_exception(error)))
         except SignInRequired as refusal:
@@ -245,32 +266,31 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         """Writes it, and ends the one that it replaces. False if it carries on one that had ended already. Raises
         SignInRequired if every session of its user was ended since he was looked up."""
         signed_in = "user_id" in session
-        carries_on = signed_in and session.carried_on and session.replaced is not None
         pipeline = self.client.pipeline(transaction=False)
         pipeline.set(_key(session.sid or ""), encode(session.data), ex=life, nx=True)
         if signed_in:
             _index(pipeline, session)
-        # Not before the new one stands: where Redis dies in between, the old one is still good.
-        if session.replaced is not None and not carries_on:
-            self._delete(pipeline, session.replaced, session.owner)
         if signed_in:
             pipeline.get(_ended_key(session["user_id"]))
         *_, last = pipeline.execute()
         if signed_in and session["epoch"] < int(last or 0):
             self._end(session)
             raise SignInRequired(reason="every session of the account was ended meanwhile")
-        return self._end_replaced(session) if carries_on else True
+        # Not before the new one stands: a Redis that is full still deletes, and one may die in between.
+        return session.replaced is None or self._end_replaced(session, session.replaced)
 
-    def _end_replaced(self, session: Session) -> bool:
-        """Ends the one that it carries on. False if that had ended already."""
-        renewed = _renewed_key(digest(session.replaced or ""))
+    def _end_replaced(self, session: Session, replaced: str) -> bool:
+        """Ends the one in whose place it comes. False if it carries that one on, and it had ended already."""
+        carries_on = session.carried_on and "user_id" in session
         pipeline = self.client.pipeline(transaction=False)
-        # First: a sign-out that finds the old one gone looks here.
-        pipeline.sadd(renewed, f"{session['user_id']}.{digest(session.sid or '')}")
-        pipeline.expire(renewed, _RENEWED_LIFE)
-        self._delete(pipeline, session.replaced or "", session.owner)
-        _, _, deleted, *_ = pipeline.execute()
-        return bool(deleted)
+        if carries_on:
+            # First: a sign-out that finds the old one gone looks here.
+            renewed = _renewed_key(digest(replaced))
+            pipeline.sadd(renewed, f"{session['user_id']}.{digest(session.sid or '')}")
+            pipeline.expire(renewed, _RENEWED_LIFE)
+        self._delete(pipeline, replaced, session.owner)
+        deleted = pipeline.execute()[2 if carries_on else 0]
+        return bool(deleted) or not carries_on
 
     def _end(self, session: Session) -> None:
         pipeline = self.client.pipeline(transaction=False)
@@ -288,6 +308,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
 def _answer_instead(response: Response, other: Response) -> None:
     response.status_code = other.status_code
     response.set_data(other.get_data())
+    response.headers["Cache-Control"] = "no-store"
     for name in ("Set-Cookie", "Clear-Site-Data"):
         response.headers.pop(name, None)
     for name in ("Content-Type", "Retry-After", "Location"):
@@ -334,10 +355,9 @@ def find(user_id: str, handle: str) -> str | None:
 
 def revoke(user_id: str, store_id: str) -> bool:
     """Ends a session of that user. False if it has ended already."""
-    # In this order: a Redis that fails in between leaves it listed, and pressing again ends it.
-    ended = bool(redis().delete(_PREFIX + store_id))
-    redis().zrem(_index_key(user_id), store_id)
-    return ended
+    # In this order: a Redis that fails in between leaves it listed, and who presses again has ended it.
+    redis().delete(_PREFIX + store_id)
+    return bool(redis().zrem(_index_key(user_id), store_id))
 
 
 def revoke_all(user_id: str, epoch: int, but: Session | None = None) -> None:

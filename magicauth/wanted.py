@@ -8,10 +8,13 @@ from magicauth.sessions import this_session
 
 
 def keep() -> None:
-    """Keeps the page that is asked for and what was typed on it, secrets apart, until the sign-in is fresh."""
+    """Keeps the page that is asked for, or whose button was pressed, and what was typed on it, secrets apart, until the
+    sign-in is fresh."""
     if wants_json():
         return
-    session["wanted"] = {"path": here() or "/account", "typed": typed()}
+    page = here()
+    sent = bool(page) and request.method == "POST"
+    this_session().keep(wanted={"path": page or "/account", "typed": typed(), "sent": sent})
 
 
 def page() -> str:
@@ -22,7 +25,7 @@ def page() -> str:
 
 def holds_form() -> bool:
     """Whether a form was put aside, which is to be sent once more."""
-    return bool(session.get("wanted", {}).get("typed"))
+    return bool(session.get("wanted", {}).get("sent"))
 
 
 def typed_before() -> dict[str, str]:

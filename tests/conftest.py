@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from argon2 import PasswordHasher
 from flask import Flask
 from instruments import close, new_app
 from pages import Browser, Letters, sign_up
+from sqlalchemy import event
 
 from magicauth import embedded, passwords
 from magicauth.broker import QUEUE
+from magicauth.extensions import db
 from magicauth.outbox import wait_for_threads
 
 # So often a worker looks whether it is to stop.
@@ -236,3 +238,33 @@ def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
             return found
         time.sleep(0.01)
     raise AssertionError("waited in vain")
+
+
+@pytest.fixture
+def full(redis: Any) -> Callable[[], AbstractContextManager[None]]:
+    """Inside its block Redis has no memory left: it reads and deletes, and keeps nothing new."""
+
+    @contextmanager
+    def fill() -> Iterator[None]:
+        redis.config_set("maxmemory", "1")
+        try:
+            yield
+        finally:
+            redis.config_set("maxmemory", "0")
+
+    return fill
+
+
+@pytest.fixture
+def unwritable(app: Flask) -> Iterator[Callable[[], Any]]:
+    """Once called, nobody can write to the app's database until the test ends."""
+
+    def wait_no_longer(connection: Any, *_: Any) -> None:
+        connection.execute("PRAGMA busy_timeout=20")
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "checkout", wait_no_longer)
+    with closing(sqlite3.connect(Path(app.instance_path) / "magicauth.sqlite3", isolation_level=None)) as operator:
+        yield lambda: operator.execute("BEGIN IMMEDIATE")
+    event.remove(engine, "checkout", wait_no_longer)

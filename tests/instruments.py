@@ -14,6 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jinja2.bccache import Bucket, BytecodeCache
 from pages import EMAIL, Browser
+from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import event
 
 from magicauth import create_app
@@ -156,6 +157,31 @@ def redis_commands(redis: Any) -> Iterator[list[str]]:
         list(heard_until("begin"))
         yield sent
         sent += heard_until("end")
+
+
+@contextmanager
+def failing(app: Flask, command: str, key: str = "", *, runs: bool = False, times: int = 1) -> Iterator[None]:
+    """Inside the block the connection breaks at the next commands of that name whose key begins so, on this thread:
+    before they reach Redis, or where it `runs` them, before their answer is here."""
+    client, thread = app.extensions["magicauth-redis"], threading.current_thread()
+    execute, left = client.execute_command, times
+
+    def execute_command(*arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        is_meant = arguments[0] == command and threading.current_thread() is thread
+        if left == 0 or not is_meant or not str(arguments[3 if command == "EVALSHA" else 1]).startswith(key):
+            return execute(*arguments, **options)
+        left -= 1
+        if runs:
+            execute(*arguments, **options)
+        raise RedisConnectionError
+
+    client.execute_command = execute_command
+    try:
+        yield
+    finally:
+        del client.execute_command
+    assert left == 0, f"{command} {key} was not asked for"
 
 
 @contextmanager

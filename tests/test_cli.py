@@ -695,3 +695,9 @@ def test_from_a_shell(redis, redis_url, tmp_path):
     with closing(sqlite3.connect(env["DATABASE_URL"].removeprefix("sqlite:///"))) as database:
         ((password_hash,),) = database.execute("SELECT password_hash FROM users").fetchall()
     assert password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+def test_an_invitation_that_cannot_be_recorded_is_not_sent(app, mailbox, unwritable):
+    unwritable()
+    assert app.test_cli_runner().invoke(args=["users", "invite", "new@example.org"]).exit_code == 1
+    assert not mailbox.all("new@example.org")

@@ -336,3 +336,16 @@ def test_an_owner_who_signs_up_again_is_signed_in_by_the_letters_link(app, clien
     token = mailbox.last().token
     assert follow(browser, token, EMAIL) == (200, "/auth/password")
     assert browser.post("/auth/password", data={"password": PASSWORD}).location == "/home"
+
+
+def test_a_link_that_a_full_redis_cannot_follow_stays_good(app, client, full, mailbox, redis):
+    sign_up(client)
+    asking = other_browser(client)
+    asking.post("/auth", data={"email": EMAIL})
+    token = mailbox.last(EMAIL).token
+    challenge = f"magicauth:challenge:{token.partition('.')[0]}"
+    with full():
+        assert asking.post("/auth/link", data={"token": token}).status_code == 503
+        # Not only opened again when there is room: by then its process may be gone.
+        assert redis.exists(challenge)
+    assert asking.post("/auth/link", data={"token": token}).location == "/auth/password"

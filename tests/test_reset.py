@@ -363,3 +363,11 @@ def test_a_spent_password_budget_leaves_the_reset_open(browser, mailbox):
     prove(browser, mailbox)
     assert choose(browser).status_code == 200
     assert is_signed_in(browser)
+
+
+def test_a_database_that_takes_no_writes_gives_nobody_more_guesses(browser, mailbox, unwritable):
+    browser.post("/auth/reset", data={"email": EMAIL})
+    code = mailbox.last(EMAIL).code
+    unwritable()
+    assert [browser.post("/verify", json={"OTP": "x"}).status_code for _ in range(6)] == [503] * 5 + [404]
+    assert browser.post("/verify", json={"OTP": code}).status_code == 404

@@ -3,7 +3,7 @@
 import pytest
 from bs4 import BeautifulSoup
 from conftest import wait_for
-from instruments import at_once, later, raise_epoch, same_browser, session_id
+from instruments import at_once, change_user, later, raise_epoch, same_browser, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
 from magicauth import challenges
@@ -456,3 +456,33 @@ def test_the_webmail_of_a_domain_that_countries_have_too_is_known(client, email,
     client.post("/auth", data={"email": email})
     page = client.get("/verify").text
     assert webmail in page if webmail else 'target="_blank"' not in page
+
+
+# --- sent again after the account changed ----------------------------------------------------------------------------
+
+
+def test_sent_again_after_every_session_was_ended_the_letter_can_be_answered(app, browser, mailbox, redis):
+    browser.post("/auth", data={"email": EMAIL})
+    raise_epoch(app)
+    with later(redis, 61):
+        assert browser.post("/verify/resend").location == "/verify"
+        assert browser.post("/verify", json={"OTP": mailbox.last(EMAIL).code}).status_code == 200
+
+
+def test_sent_again_after_the_account_was_enabled_the_letter_signs_in(app, browser, mailbox, redis):
+    change_user(app, disabled=True)
+    browser.post("/auth", data={"email": EMAIL})
+    assert mailbox.last(EMAIL).code is None
+    change_user(app, disabled=False)
+    with later(redis, 61):
+        browser.post("/verify/resend")
+        assert browser.post("/verify", json={"OTP": mailbox.last(EMAIL).code}).status_code == 200
+
+
+def test_sent_again_after_the_account_was_made_the_letter_signs_in(client, mailbox, redis):
+    browser = other_browser(client)
+    browser.post("/auth", data={"email": "new@example.org"})
+    sign_up(client, "new@example.org")
+    with later(redis, 61):
+        browser.post("/verify/resend")
+        assert browser.post("/verify", json={"OTP": mailbox.last("new@example.org").code}).status_code == 200

@@ -1,8 +1,7 @@
 """Letters of warning: what happened to the account, and a way out that works."""
 
-import sqlite3
 import threading
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from shutil import rmtree
 
@@ -269,19 +268,6 @@ def test_the_owner_is_told_even_if_redis_dies_once_the_change_is_made(ada, mailb
     assert away.is_set()
     away.clear()
     assert [letter.subject for letter in mailbox.all(EMAIL)].count(subject) == 1
-
-
-@pytest.fixture
-def unwritable(app):
-    """The app's accounts cannot be changed."""
-    with closing(sqlite3.connect(Path(app.instance_path) / "magicauth.sqlite3")) as operator:
-
-        def every(statement):
-            for change in ("UPDATE", "DELETE"):
-                operator.execute(statement.format(change))
-
-        yield lambda: every("CREATE TRIGGER no_{0} BEFORE {0} ON users BEGIN INSERT INTO nowhere VALUES (1); END")
-        every("DROP TRIGGER no_{0}")
 
 
 def test_nobody_is_told_of_what_could_not_be_committed(ada, mailbox, redis, unwritable):

@@ -35,6 +35,6 @@ def invite(typed_email: str, visitor: Visitor) -> str:
     canonical_email, typed = parse_email(typed_email)
     if User.by_email(canonical_email) is not None:
         raise AddressTaken
-    mail.about_challenge("invitation", challenges.issue("sign_up", typed), visitor)
     audit.commit(Action.INVITED, visitor, canonical_email=canonical_email)
+    mail.about_challenge("invitation", challenges.issue("sign_up", typed), visitor)
     return typed

@@ -31,12 +31,13 @@ def start(user: User, typed_email: str, visitor: Visitor, under_way: Pending | N
 def resend(user: User, pending: Pending, visitor: Visitor) -> Pending:
     """Sends that letter again. Raises TooMany."""
 
+    taken = _is_taken(pending.email)
+
     def anew(challenge_id: str) -> Challenge:
-        to, taken = pending.to or pending.email, _is_taken(pending.email)
-        return _ask(user, pending.email, to, visitor, challenge_id, taken=taken)
+        return _ask(user, pending.email, pending.to or pending.email, visitor, challenge_id, taken=taken)
 
     challenges.renew_change(user.id.hex)
-    return email_proof.resend(pending, visitor, anew)
+    return email_proof.resend(pending, visitor, 0 if taken else user.session_epoch, anew)
 
 
 def confirm(challenge: Challenge, visitor: Visitor, this: Session | None) -> User:
@@ -79,9 +80,11 @@ def _is_taken(email: str) -> bool:
 
 
 def _ask(user: User, email: str, to: str, visitor: Visitor, challenge_id: str = "", *, taken: bool) -> Challenge:
-    challenge = email_proof.ask("change_email", email, to, None if taken else user, visitor, challenge_id=challenge_id)
-    challenges.remember_change(challenge, user.id.hex)
-    return challenge
+    def note(challenge: Challenge) -> None:
+        challenges.remember_change(challenge, user.id.hex)
+
+    asks = None if taken else user
+    return email_proof.ask("change_email", email, to, asks, visitor, challenge_id=challenge_id, before_letter=note)
 
 
 def _way_back(user: User, new_email: str, visitor: Visitor) -> Challenge:

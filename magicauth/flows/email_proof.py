@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from flask import current_app
-from sqlalchemy.exc import SQLAlchemyError
 
 from magicauth import audit, challenges, limits, mail
 from magicauth.addresses import parse_email
@@ -55,10 +54,12 @@ def ask(
     *,
     challenge_id: str = "",
     counted: bool = True,
+    before_letter: Callable[[Challenge], None] = lambda _: None,
 ) -> Challenge:
     """Opens a challenge for the address `to` and queues its letter; for a stranger just the same. Raises TooMany.
 
     `email` is the canonical address that the letter counts against, unless a link that works once stands for it.
+    `before_letter` notes what must be known of a challenge that somebody can answer.
     """
     asker = visitor.asker(email)
     if counted:
@@ -75,6 +76,7 @@ def ask(
         language=user.language or "" if user else "",
         next=next_page,
     )
+    before_letter(challenge)
     mail.about_challenge(purpose, challenge, visitor)
     return challenge
 
@@ -100,11 +102,12 @@ def kept(
         return under_way
 
 
-def resend(pending: Pending, visitor: Visitor, renew: Callable[[str], Challenge]) -> Pending:
+def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str], Challenge]) -> Pending:
     """Sends the letter of what is under way again: the same code and link, so that no letter already on its way dies;
-    or a new one, which `renew` opens under an id, if its guesses or its time are over. Raises TooMany."""
+    or a new one, which `renew` opens under an id, if its guesses or its time are over, or the account is no longer as
+    it was (`epoch` is what it is now, 0 for a stranger). Raises TooMany."""
     challenge = challenges.get(pending.challenge_id)
-    if challenge is None or not challenge.is_open:
+    if challenge is None or not challenge.is_open or challenge.epoch != epoch:
         return _renewed(pending, renew)
     asker = visitor.asker(pending.email)
     wait = seconds_to_wait(challenge)
@@ -125,8 +128,9 @@ def resend(pending: Pending, visitor: Visitor, renew: Callable[[str], Challenge]
 
 def _renewed(pending: Pending, renew: Callable[[str], Challenge]) -> Pending:
     new_id, is_first = challenges.succeed(pending.challenge_id)
-    if not is_first:
-        return pending.asked_again(_opened_elsewhere(new_id) or Challenge(new_id, pending.purpose, pending.email))
+    # Who was first may have failed, and left nothing to wait for.
+    if not is_first and (elsewhere := _opened_elsewhere(new_id)):
+        return pending.asked_again(elsewhere)
     try:
         return pending.asked_again(renew(new_id))
     except Exception:
@@ -161,7 +165,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
     if not code:
         raise CodeMissing(errors={"OTP": [CodeMissing.message]})
     # Asked before anything is counted or ended, for a stranger just the same: a database that is away costs no guess.
-    User.by_id(challenge.user_id or _NOBODY)
+    User.by_id(_NOBODY if challenge.purpose == "change_email" else challenge.user_id or _NOBODY)
     asker = visitor.asker(pending.email)
     limits.take("codes", asker)
     right, left = challenges.attempt(challenge, code)
@@ -169,13 +173,8 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
         limits.give_back("codes", asker)
         raise CodeOver(reason="guesses spent or answered meanwhile")
     if not right:
-        try:
-            _tell_of_wrong_code(pending, challenge, visitor, left)
-        except SQLAlchemyError:
-            # Nobody is told that it was wrong, and a right one would not have got in.
-            challenges.take_back_attempt(challenge)
-            limits.give_back("codes", asker)
-            raise
+        # Where this fails the guess stays counted: that a right one would not have failed tells as much as an answer.
+        _tell_of_wrong_code(pending, challenge, visitor, left)
         raise CodeIncorrect(reason="wrong code", attempts_left=left)
     limits.give_back("codes", asker)
     taken = challenges.take(challenge)

@@ -19,7 +19,7 @@ def send_code(user: User, under_way: Pending | None, visitor: Visitor, session: 
 
     # In the place of none, so that of two first presses at once one sends a letter.
     none = Pending(f"fresh:{digest(session.sid or '')}", "fresh", user.canonical_email, sent=0, until=0)
-    return email_proof.resend(under_way or none, visitor, ask)
+    return email_proof.resend(under_way or none, visitor, user.session_epoch, ask)
 
 
 def by_password(user: User, password: str, visitor: Visitor) -> None:

@@ -1,14 +1,18 @@
 """What ends sessions and open questions: every flow that must, does it here, in one order."""
 
+import logging
 from contextlib import suppress
 
 from magicauth import audit, challenges, mail, sessions
 from magicauth.challenges import Challenge
 from magicauth.engines import REDIS_IS_AWAY
-from magicauth.extensions import redis
+from magicauth.errors import reason_of
+from magicauth.extensions import DATABASE_IS_AWAY, db, redis
 from magicauth.models import Action, User
 from magicauth.sessions import Session
 from magicauth.visitor import Visitor
+
+log = logging.getLogger("magicauth")
 
 # Seconds.
 _TOLD_AGAIN_AFTER = 3600
@@ -18,19 +22,30 @@ def end_everything(
     action: Action, user: User, visitor: Visitor, *, but: Session | None = None, news: Challenge | None = None
 ) -> None:
     """Commits what was changed of `user`, and ends all sessions (but one) and open challenges with it. `news` is the
-    letter that tells of it, which is void where it comes to nothing.
+    letter that tells of it, which is void where it comes to nothing; where the database may have done it and cannot say
+    so, the letter waits to see.
 
     The epoch is raised in the same transaction: what Redis fails to forget, now or in a failover, is void all the same.
     """
     user.session_epoch += 1
+    user_id, epoch = user.id.hex, user.session_epoch
     try:
         audit.commit(action, visitor, user)
-    except Exception:
-        if news is not None:
+    except Exception as error:
+        if news is not None and not (isinstance(error, DATABASE_IS_AWAY) and _may_stand(user_id, epoch)):
             with suppress(*REDIS_IS_AWAY):
                 challenges.redeem(news)
         raise
     sessions.revoke_all(user.id.hex, user.session_epoch, but)
+
+
+def _may_stand(user_id: str, epoch: int) -> bool:
+    try:
+        db.session.rollback()
+        user = User.by_id(user_id)
+    except DATABASE_IS_AWAY:
+        return True
+    return user is None or user.session_epoch >= epoch
 
 
 def end_others(user: User, visitor: Visitor, this: Session) -> None:
@@ -50,11 +65,17 @@ def end_one(user: User, store_id: str, visitor: Visitor) -> bool:
     # An intruder who is shown out must not take the account along by an address that he typed before. First, so that
     # pressing again helps where Redis went away in between; and once more for what he typed meanwhile.
     challenges.void_change(user.id.hex)
+    # Before it ends: a Redis that is full ends what it is asked to, and would keep no warning of it.
+    told = _open_warning(user, 0)
     if not sessions.revoke(user.id.hex, store_id):
+        challenges.redeem(told)
         return False
+    mail.about_challenge("sessions_ended", told, visitor)
     challenges.void_change(user.id.hex)
-    audit.commit(Action.SESSION_ENDED, visitor, user)
-    warn("sessions_ended", user, visitor)
+    try:
+        audit.commit(Action.SESSION_ENDED, visitor, user)
+    except DATABASE_IS_AWAY as error:
+        log.warning("the end of a session is not recorded: %s", reason_of(error))
     return True
 
 
@@ -70,7 +91,12 @@ def warn(letter: str, user: User, visitor: Visitor) -> None:
 
 
 def _warn(letter: str, user: User, visitor: Visitor, epoch: int) -> Challenge:
+    challenge = _open_warning(user, epoch)
+    mail.about_challenge(letter, challenge, visitor)
+    return challenge
+
+
+def _open_warning(user: User, epoch: int) -> Challenge:
     challenge = challenges.issue("not_me", user.email, user_id=user.id.hex, epoch=epoch, language=user.language or "")
     challenges.remember_warning(challenge)
-    mail.about_challenge(letter, challenge, visitor)
     return challenge

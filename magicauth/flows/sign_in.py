@@ -34,15 +34,15 @@ def start(
 
 def resend(pending: Pending, visitor: Visitor) -> Pending:
     """Sends the letter of a sign-in, or of a reset, again. Raises TooMany."""
+    user = account(pending.email)
 
     def anew(challenge_id: str) -> Challenge:
-        user = account(pending.email)
         to = user.email if user else pending.to or pending.email
         return email_proof.ask(
             pending.purpose, pending.email, to, user, visitor, pending.next, challenge_id=challenge_id
         )
 
-    return email_proof.resend(pending, visitor, anew)
+    return email_proof.resend(pending, visitor, user.session_epoch if user else 0, anew)
 
 
 def email_proven(challenge: Challenge, under_way: Pending | None) -> Pending:

@@ -10,6 +10,7 @@ from instruments import (
     at_once,
     change_user,
     delivering,
+    failing,
     later,
     quiet_app,
     redis_commands,
@@ -598,3 +599,78 @@ def test_the_way_back_opens_no_other_door_and_no_other_link_opens_it(ada, mailbo
     for token in (sign_in_token, sign_up_token):
         assert stranger.post("/account/email/undo", json={"token": token}).status_code == 403
     assert address(ada) == NEW
+
+
+# --- where Redis fails in between ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "key", "runs"),
+    [
+        ("GET", "magicauth:change-of:", True),
+        ("DEL", "magicauth:challenge:", False),
+        ("DEL", "magicauth:challenge:", True),
+        ("EVALSHA", "magicauth:change-of:", True),
+    ],
+)
+def test_pressing_again_ends_a_change_that_redis_failed_to_end(app, ada, mailbox, command, key, runs):
+    intruder = other_browser(ada)
+    sign_in(intruder)
+    intruder.post("/account/email", data={"email": "thief@example.org"})
+    link = mailbox.last("thief@example.org")
+    shown = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    handle = {"session": next(session["session"] for session in shown if not session["current"])}
+    with failing(app, command, key, runs=runs):
+        assert ada.post("/account/sessions/end", json=handle).status_code == 503
+    assert ada.post("/account/sessions/end", json=handle).status_code == 200
+    answer = other_browser(ada).post("/auth/link", json={"token": link.token, "email": "thief@example.org"})
+    assert answer.status_code == 403
+    assert ada.get("/home", headers=JSON).get_json()["user"]["email"] == EMAIL
+
+
+@pytest.mark.parametrize(
+    ("command", "key", "runs"),
+    [
+        ("EVALSHA", "magicauth:challenge:", True),
+        ("SET", "magicauth:change-of:", False),
+        ("SET", "magicauth:change-of:", True),
+        ("EVALSHA", "{magicauth-mail}", True),
+    ],
+)
+def test_a_change_whose_beginning_failed_ends_like_any_other(app, ada, mailbox, command, key, runs):
+    intruder = other_browser(ada)
+    sign_in(intruder)
+    intruder.post("/account/email", data={"email": "first@example.org"})
+    first = mailbox.last("first@example.org")
+    with failing(app, command, key, runs=runs):
+        assert intruder.post("/account/email", data={"email": "thief@example.org"}).status_code == 503
+    letters = [first, *mailbox.all("thief@example.org")]
+    shown = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    handle = next(session["session"] for session in shown if not session["current"])
+    assert ada.post("/account/sessions/end", json={"session": handle}).status_code == 200
+    for letter in letters:
+        answer = other_browser(ada).post("/auth/link", json={"token": letter.token, "email": letter.to})
+        assert answer.status_code == 403
+
+
+def test_a_taken_address_costs_the_same_sql_at_a_wrong_code(app, ada, redis):
+    counted = []
+    for address in ("free@example.org", "eve@example.org"):
+        if address.startswith("eve"):
+            sign_up(other_browser(ada), address)
+        ada.post("/account/email", data={"email": address})
+        with later(redis, 61 * (1 + len(counted))), sql_statements(app) as sent:
+            assert ada.post("/verify", json={"OTP": "x"}).status_code == 401
+        counted.append(len(sent))
+    assert counted[0] == counted[1]
+
+
+def test_sent_again_after_the_other_account_is_gone_its_letter_can_be_answered(app, ada, mailbox, redis):
+    eve = other_browser(ada)
+    sign_up(eve, "eve@example.org", name="Eve")
+    ada.post("/account/email", data={"email": "eve@example.org"})
+    assert eve.post("/account/delete", data={"email": "eve@example.org"}).location == "/auth"
+    with later(redis, 61):
+        assert ada.post("/verify/resend").location == "/verify"
+        (letter,) = [letter for letter in mailbox.all("eve@example.org") if "confirm" in letter.subject.lower()]
+        assert ada.post("/verify", json={"OTP": letter.code}).status_code == 200

@@ -6,6 +6,9 @@ import pytest
 from bs4 import BeautifulSoup
 from instruments import later, raise_epoch, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+from sqlalchemy.exc import OperationalError
+
+from magicauth.extensions import db
 
 NEW = "seven other horses graze"
 CHANGE = {"old_password": PASSWORD, "password": NEW}
@@ -227,3 +230,16 @@ def test_a_first_password_wants_a_fresh_sign_in_of_this_epoch(app, redis):
         assert browser.post("/account/password", json={"password": NEW}).status_code == 403
     raise_epoch(app)
     assert browser.post("/account/password", json={"password": NEW}).status_code == 401
+
+
+def test_a_change_whose_commit_was_done_and_not_answered_is_told_of(ada, mailbox, monkeypatch):
+    commit = db.session.commit
+
+    def commit_and_fall_silent():
+        commit()
+        raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(db.session, "commit", commit_and_fall_silent)
+        assert ada.post("/account/password", json={"old_password": PASSWORD, "password": NEW}).status_code == 503
+    assert mailbox.last(EMAIL).subject == "Your magicauth password was changed"

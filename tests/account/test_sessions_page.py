@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 from bs4 import BeautifulSoup
-from instruments import at_once, later, raise_epoch, session_id
+from instruments import at_once, failing, later, raise_epoch, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import event
@@ -397,14 +397,52 @@ def test_a_session_that_redis_failed_to_forget_stays_listed_and_can_be_ended(app
     listed = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
     session = next(one["session"] for one in listed if not one["current"])
     client = app.extensions["magicauth-redis"]
-    for failing in ("delete", "zrem"):
+    for command in ("delete", "zrem"):
         with monkeypatch.context() as broken:
 
             def fail(*_, **__):
                 raise RedisConnectionError
 
-            broken.setattr(client, failing, fail)
+            broken.setattr(client, command, fail)
             assert ada.post("/account/sessions/end", json={"session": session}).status_code == 503
         shown = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
-        assert len(shown) == (2 if failing == "delete" else 1)
+        assert len(shown) == (2 if command == "delete" else 1)
     assert not is_signed_in(thief)
+
+
+def test_a_full_redis_ends_no_session_whose_owner_it_could_not_tell(ada, full, mailbox):
+    thief = other_browser(ada)
+    sign_in(thief)
+    listed = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    session = {"session": next(one["session"] for one in listed if not one["current"])}
+    mailbox.all(EMAIL)
+    with full():
+        assert ada.post("/account/sessions/end", json=session).status_code == 503
+        assert is_signed_in(thief)
+    assert ada.post("/account/sessions/end", json=session).status_code == 200
+    assert mailbox.last(EMAIL).subject == "You were signed out of magicauth" and not is_signed_in(thief)
+
+
+@pytest.mark.parametrize(("command", "runs"), [("DEL", True), ("ZREM", False), ("ZREM", True)])
+def test_pressing_again_says_that_it_is_ended_and_tells_of_it(app, ada, mailbox, command, runs):
+    thief = other_browser(ada)
+    sign_in(thief)
+    listed = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    session = {"session": next(one["session"] for one in listed if not one["current"])}
+    key = "magicauth:session:" if command == "DEL" else "magicauth:sessions-of:"
+    with failing(app, command, key, runs=runs):
+        assert ada.post("/account/sessions/end", json=session).status_code == 503
+    again = ada.post("/account/sessions/end", json=session)
+    # Where only the answer was lost to what ends it last, it has ended.
+    assert again.status_code == (404 if (command, runs) == ("ZREM", True) else 200)
+    assert not is_signed_in(thief)
+
+
+def test_a_session_ends_though_nobody_can_record_it(ada, mailbox, unwritable):
+    thief = other_browser(ada)
+    sign_in(thief)
+    listed = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    session = {"session": next(one["session"] for one in listed if not one["current"])}
+    unwritable()
+    assert ada.post("/account/sessions/end", json=session).status_code == 200
+    assert mailbox.last(EMAIL).subject == "You were signed out of magicauth" and not is_signed_in(thief)

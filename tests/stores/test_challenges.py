@@ -221,9 +221,25 @@ def test_what_follows_is_opened_once_for_each_letter(context):
     assert follow_up(first).opens == 1
     challenges.redeem(opened)
     assert follow_up(first) is None
-    # Somebody asked for another letter.
-    assert follow_up(first, send=2).opens == 0
-    assert challenges.get(opened.id) is not None
+    # Somebody asked for another letter: what was answered stays so, and the letter brings a link that is good.
+    later = follow_up(first, send=2)
+    assert later.opens == 0 and challenges.get(opened.id) is None
+    challenges.attempt_address(later, "x")
+    assert follow_up(first, send=2).opens == 1
+    assert follow_up(first, send=3).id == later.id
+
+
+def test_what_follows_again_is_the_same_while_it_is_good(context):
+    first = challenges.issue("sign_in", EMAIL)
+    opened = follow_up(first)
+    challenges.attempt_address(opened, "x")
+    again = follow_up(first, send=2)
+    assert again.id == opened.id and again.opens == 0
+    for _ in range(challenges.ADDRESS_ATTEMPTS):
+        challenges.attempt_address(again, "x")
+    # Mistyped too often: that link stays spent.
+    assert follow_up(first, send=3).id != opened.id
+    assert challenges.get(opened.id).opens == challenges.ADDRESS_ATTEMPTS
 
 
 def test_what_follows_from_one_that_is_over_does_not_make_it_anew(context, redis):
