@@ -2,9 +2,10 @@
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from blinker import NamedSignal, Namespace
+from blinker import ANY, NamedSignal
 from flask import current_app
 from sqlalchemy import ColumnElement, insert, or_, select, update
 
@@ -17,15 +18,26 @@ from magicauth.visitor import Visitor
 # By SQLAlchemy Core: the ORM would double the cost of a row that nobody reads again in this request.
 _INSERT = insert(Base.metadata.tables[AuditEvent.__tablename__])
 
+Receiver = TypeVar("Receiver", bound=Callable[..., Any])
+
 log = logging.getLogger("magicauth.audit")
 
-_signals = Namespace()
+
+class Signal(NamedSignal):
+    """Blinker's, but a receiver stays connected though nothing else holds it, such as one made inside a function."""
+
+    def connect(self, receiver: Receiver, sender: Any = ANY, weak: bool = False) -> Receiver:
+        """Calls `receiver` with the app and `user`, whenever it is sent."""
+        return super().connect(receiver, sender, weak)
 
 
-def signal(action: Action) -> NamedSignal:
-    """The Blinker signal of an action, sent by the app after the commit with `user` (None for a stranger). A receiver
-    that raises is logged, and the request goes on."""
-    return _signals.signal(action.value)
+_SIGNALS = {action: Signal(action.value) for action in Action}
+
+
+def signal(action: Action) -> Signal:
+    """The signal of an action, sent by the app after the commit with `user` (None for a stranger). A receiver that
+    raises is logged; the others, and the request, go on."""
+    return _SIGNALS[action]
 
 
 def commit(
@@ -56,12 +68,18 @@ def commit(
     db.session.commit()
     metrics.EVENTS.labels(action.value, result).inc()
     log.info(action.value, extra={"result": result, "subject": subject_})
-    try:
-        signal(action).send(current_app._get_current_object(), user=user)  # type: ignore[attr-defined]
-    except Exception:
-        # It is done, and what follows must be done too: sessions that end, a link that is used up.
-        log.exception("a receiver of the signal failed")
-        db.session.rollback()
+    _tell(action, user)
+
+
+def _tell(action: Action, user: User | None) -> None:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    for receiver in signal(action).receivers_for(app):
+        try:
+            app.ensure_sync(receiver)(app, user=user)
+        except Exception:
+            # It is done, and what follows must be done too: sessions that end, a link that is used up.
+            log.exception("a receiver of the signal failed")
+            db.session.rollback()
 
 
 def subject(canonical_email: str) -> str:

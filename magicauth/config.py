@@ -25,6 +25,10 @@ SECRET_KEY_LENGTH = 32
 DAY = 86_400
 # Seconds or guesses: what Redis can count with.
 _MOST = 999_999_999_999
+# Flask's and Flask-SQLAlchemy's, which follow from settings of ours or keep the sign-in safe.
+_SET_HERE = r"SESSION_|(PERMANENT_SESSION_LIFETIME|MAX_CONTENT_LENGTH|SQLALCHEMY_DATABASE_URI)$"
+# What is less like a setting of ours than that is not taken for one.
+_MISSPELT_LIKENESS = 0.85
 # What may stand after the question mark of REDIS_URL. redis-py takes more, which change what our code gets.
 _REDIS_OPTIONS = (
     *("db", "username", "password", "client_name"),
@@ -349,7 +353,8 @@ _NEEDED = {
 def misspelt(names: Iterable[str]) -> dict[str, str]:
     """Names that begin as settings of ours and are none, and what follows."""
     found = sorted(name for name in names if name.startswith("MAGICAUTH_") and name not in _KNOWN)
-    return {name: "no setting of ours" + (f" ({near} is meant?)" if (near := meant(name)) else "") for name in found}
+    near = {name: meant(name, _MISSPELT_LIKENESS) for name in found}
+    return {name: "no setting of ours" + (f" ({near[name]} is meant?)" if near[name] else "") for name in found}
 
 
 def mistyped(names: Iterable[str]) -> dict[str, str]:
@@ -358,14 +363,17 @@ def mistyped(names: Iterable[str]) -> dict[str, str]:
     return {name: setting for name, setting in near.items() if setting}
 
 
-def meant(name: str, likeness: float = 0.6) -> str:
+def meant(name: str, likeness: float) -> str:
     """The setting whose name is at least so like this one (1.0: the same), or ""."""
     return next(iter(difflib.get_close_matches(name, _KNOWN, n=1, cutoff=likeness)), "")
 
 
 def of_flask(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What is given to `create_app` for Flask, other extensions or the site itself. Raises ConfigError."""
-    if problems := [f"{name} is {words}." for name, words in misspelt(settings).items()]:
+    problems = [f"{name} is {words}." for name, words in misspelt(settings).items()]
+    kept_back = [name for name in settings if re.match(_SET_HERE, name)]
+    problems += [f"{name} is magicauth's to set: see docs/configuration.md." for name in kept_back]
+    if problems:
         raise ConfigError(problems)
     return {name: value for name, value in settings.items() if name not in _KNOWN}
 

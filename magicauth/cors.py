@@ -18,7 +18,8 @@ def init_app(app: Flask) -> None:
         # Patterns of ours: the library takes the brackets of an IPv6 address for one, and looks at its beginning alone.
         origins=[re.compile(rf"{re.escape(origin)}\Z") for origin in origins],
         supports_credentials=True,
-        methods=["GET", "POST"],
+        # Ours answer the first two; the others are for a site's own.
+        methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["Content-Type"],
         expose_headers=["Retry-After"],
         max_age=_PREFLIGHT_LIFE,

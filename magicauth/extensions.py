@@ -29,6 +29,16 @@ DATABASE_IS_AWAY = (
     sqlalchemy.exc.ProgrammingError,
     sqlalchemy.exc.TimeoutError,
 )
+# PostgreSQL's for what the database's user may not do.
+_NOT_ALLOWED = "42501"
+
+
+def is_not_understood(error: Exception) -> bool:
+    """Whether the database is there, but knows no such table or column, or no such SQL."""
+    of_driver = getattr(error, "orig", None)
+    sqlstate = getattr(of_driver, "sqlstate", None) or ""
+    of_sqlite = getattr(of_driver, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    return of_sqlite or (sqlstate.startswith("42") and sqlstate != _NOT_ALLOWED)
 
 
 class Base(DeclarativeBase):
@@ -42,7 +52,9 @@ db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 def init_app(app: Flask) -> None:
     """Opens (lazily) the database, the Redis client and the mail settings of `app`."""
     app.config["SQLALCHEMY_DATABASE_URI"] = app.config["DATABASE_URL"]
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(app.config["DATABASE_URL"])
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(
+        app.config["DATABASE_URL"], app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})
+    )
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
@@ -77,22 +89,25 @@ class Script(engines.Script):
         return self.run(redis(), keys, *arguments)
 
 
-def _engine_options(url: str) -> dict[str, Any]:
-    # What is asked for holds addresses, and what fails is logged.
-    common = {"hide_parameters": True}
-    if url.startswith("sqlite"):
-        return common | {"connect_args": {"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}}
-    return common | {
-        "pool_pre_ping": True,
-        "pool_timeout": DATABASE_CONNECT_TIMEOUT,
-        "connect_args": {
+def _engine_options(url: str, of_the_site: dict[str, Any]) -> dict[str, Any]:
+    connect_args: dict[str, Any] = {"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}
+    pool: dict[str, Any] = {}
+    if not url.startswith("sqlite"):
+        pool = {"pool_pre_ping": True, "pool_timeout": DATABASE_CONNECT_TIMEOUT}
+        connect_args = {
             "connect_timeout": DATABASE_CONNECT_TIMEOUT,
             # Whatever the server was set up with: names are of any script.
             "client_encoding": "utf8",
             "options": f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS}",
             # A server that hangs without closing is noticed by the kernel, not by a worker that waits for ever.
             "tcp_user_timeout": DATABASE_STATEMENT_TIMEOUT_MS,
-        },
+        }
+    return {
+        **pool,
+        **of_the_site,
+        "connect_args": connect_args | of_the_site.get("connect_args", {}),
+        # What is asked for holds addresses, and what fails is logged.
+        "hide_parameters": True,
     }
 
 

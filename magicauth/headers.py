@@ -7,26 +7,20 @@ _HSTS = "max-age=31536000; includeSubDomains"
 
 
 def init_app(app: Flask) -> None:
-    """Adds them after each request; a view that set one of the first two itself keeps its own."""
-    always = _always(app)
+    """Adds them after each request; a view that set one itself keeps its own."""
+    ours = [*for_static(app), ("X-Frame-Options", "DENY"), ("Cache-Control", "no-store")]
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        response.headers.setdefault("Content-Security-Policy", _CSP)
-        response.headers.setdefault("X-Frame-Options", "DENY")
-        for name, value in always:
-            response.headers[name] = value
-        response.headers["Cache-Control"] = "no-store"
+        for name, value in ours:
+            response.headers.setdefault(name, value)
         return response
 
 
 def for_static(app: Flask) -> list[tuple[str, str]]:
     """Those of files, which no view answers."""
-    return [("Content-Security-Policy", _CSP), *_always(app)]
-
-
-def _always(app: Flask) -> list[tuple[str, str]]:
     return [
+        ("Content-Security-Policy", _CSP),
         ("X-Content-Type-Options", "nosniff"),
         ("Cross-Origin-Opener-Policy", "same-origin"),
         ("Cross-Origin-Resource-Policy", "same-origin"),

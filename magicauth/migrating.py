@@ -9,14 +9,18 @@ from typing import Any
 
 import click
 from flask import Flask
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from magicauth.extensions import db
+from magicauth.models import AuditEvent, User
 
 if sys.platform != "win32":
     import fcntl
 
 _PACKAGE = Path(__file__).parent
+_OURS = {User.__tablename__, AuditEvent.__tablename__, "alembic_version"}
+# What puts files beside our revisions.
+_WRITING = ("init", "revision", "migrate", "edit", "merge")
 
 
 def init_app(app: Flask) -> None:
@@ -46,6 +50,17 @@ def revisions(connection: Connection) -> tuple[str | None, str | None, bool]:
     return current, script.get_current_head(), current in {None, *(one.revision for one in script.walk_revisions())}
 
 
+def tables_are_there() -> None:
+    """Raises what the database raises where it lacks a table or a column that this release reads."""
+    for table in (User, AuditEvent):
+        db.session.execute(select(table).limit(0))
+
+
+def not_ours(_: Any, name: str | None, kind: str, __: bool, ___: Any) -> bool:
+    """Alembic's `include_object` for a site's own revisions: they leave our tables alone."""
+    return kind != "table" or name not in _OURS
+
+
 class _Commands(click.Command):
     """Stands in the place of Flask-Migrate's commands until somebody asks for one of them."""
 
@@ -56,14 +71,19 @@ class _Commands(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        _load(self._app)
-        return self._app.cli.commands["db"].make_context(info_name, args, parent, **extra)
+        if args and args[0] in _WRITING and db.metadata.tables.keys() - _OURS:
+            words = "These revisions are magicauth's. Tables of your own have theirs: see docs/customising.md."
+            raise click.ClickException(words)
+        context: click.Context = _load(self._app).cli.db.make_context(info_name, args, parent, **extra)
+        return context
 
 
 def _load(app: Flask) -> Any:
     import flask_migrate
 
     flask_migrate.Migrate().init_app(app, db, directory=str(_directory()))
+    # In the place of what that has just put there: a site may bring revisions of its own, by another Migrate.
+    app.cli.add_command(_Commands(app))
     return flask_migrate
 
 

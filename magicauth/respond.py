@@ -9,6 +9,7 @@ from urllib.parse import quote
 import sqlalchemy.exc
 import sqlalchemy.orm.exc
 from flask import Flask, Response, current_app, g, jsonify, redirect, render_template, request
+from redis.exceptions import DataError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.routing import RequestRedirect
 
@@ -25,7 +26,9 @@ from magicauth.errors import (
     Unavailable,
     reason_of,
 )
-from magicauth.extensions import DATABASE_IS_AWAY, db
+from magicauth.extensions import DATABASE_IS_AWAY, db, is_not_understood
+from magicauth.migrating import tables_are_there
+from magicauth.models import User
 from magicauth.next_page import here
 from magicauth.reader import wants_json
 from magicauth.sessions import this_session
@@ -35,7 +38,11 @@ View = Callable[..., Any]
 log = logging.getLogger("magicauth")
 
 # What a page says of an error that a view raises with `abort`; of the others it shows a sentence of its own.
-_SENTENCES = {400: N_("Bad Request."), 403: N_("Forbidden.")}
+_SENTENCES = {
+    400: N_("Bad Request."),
+    403: N_("Forbidden."),
+    500: N_("Something went wrong on our side."),
+}
 
 # Everything else that Redis, a Cluster and the database raise is our mistake, and a 500.
 AWAY = (*REDIS_IS_AWAY, *DATABASE_IS_AWAY)
@@ -48,7 +55,6 @@ def init_app(app: Flask) -> None:
     for error in AWAY:
         app.register_error_handler(error, _away)
     app.register_error_handler(sqlalchemy.orm.exc.StaleDataError, _overtaken)
-    app.register_error_handler(Exception, _mistake)
     app.teardown_appcontext(_let_go_of_the_database)
 
 
@@ -172,11 +178,29 @@ def _http_error(error: HTTPException) -> Any:
 
 
 def _away(error: Exception) -> Response:
+    if _is_of_the_site(error):
+        raise error
     g.redis_hangs = hangs(error)
     return refused(Unavailable(reason=reason_of(error)))
 
 
-def _overtaken(_: Exception) -> Response:
+def _is_of_the_site(error: Exception) -> bool:
+    """Whether something was asked that is none of ours and cannot be answered: a mistake, which no waiting mends."""
+    if isinstance(error, DataError) or str(error).startswith("WRONGTYPE"):
+        return True
+    if not is_not_understood(error):
+        return False
+    try:
+        db.session.rollback()
+        tables_are_there()
+    except AWAY:
+        return False
+    return True
+
+
+def _overtaken(error: Exception) -> Response:
+    if f"'{User.__tablename__}'" not in str(error):
+        raise error
     # Another change of the same account came first, and has ended this session with all others.
     return refused(SignInRequired(reason="the account was changed meanwhile"))
 
@@ -188,13 +212,6 @@ def _let_go_of_the_database(_: BaseException | None) -> None:
         db.session.remove()
     except sqlalchemy.exc.SQLAlchemyError:
         db.session.registry.clear()
-
-
-def _mistake(error: Exception) -> Response:
-    log.exception("unhandled error")
-    refusal = Refused(N_("Something went wrong on our side."))
-    refusal.status = 500
-    return refused(refusal)
 
 
 def _json(status: int, message: str, fields: dict[str, Any]) -> Response:

@@ -28,7 +28,7 @@ from magicauth.languages import (
 )
 from magicauth.models import Action
 from magicauth.next_page import own_path
-from magicauth.notices import notice
+from magicauth.notices import flashes, notice
 from magicauth.reader import read, typed
 from magicauth.respond import go
 from magicauth.visitor import visitor
@@ -70,6 +70,7 @@ def init_app(app: Flask) -> None:
         ngettext=translate_plural,
         query=_query,
         notice=notice,
+        flashes=flashes,
     )
     app.jinja_env.filters.update(datetime=_shown, clock=_clock, ago=_ago, browser=_browser)
     app.context_processor(_context)

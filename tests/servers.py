@@ -413,7 +413,7 @@ def site(folder: Path, database_url: str, **settings: str) -> Iterator[Site]:
         try:
             gunicorn.start()
             yield Site(gunicorn, redis, mail_server)
-            assert "unhandled error" not in gunicorn.process.output
+            assert "Exception on" not in gunicorn.process.output
             assert '"status": 500' not in gunicorn.process.output
         finally:
             gunicorn.close()

@@ -1,5 +1,6 @@
 """The audit: what happened to accounts, for operators and owners, and never a secret."""
 
+import gc
 import hashlib
 import json
 import logging
@@ -313,3 +314,38 @@ def test_what_was_recorded_under_an_earlier_key_is_found_and_forgotten(make_new_
         kept = audit.latest(10)
         assert [event.action for event in kept if event.ip or event.browser] == []
         assert Action.SIGN_IN_REFUSED.value in [event.action for event in kept]
+
+
+def test_of_many_receivers_one_that_raises_stops_none_of_the_others(client):
+    heard = []
+
+    def listen(_app, user):
+        heard.append(user.email)
+
+    async def listen_later(_app, user):
+        heard.append(user.name)
+
+    with (
+        signal(Action.SIGNED_UP).connected_to(make_a_mistake),
+        signal(Action.SIGNED_UP).connected_to(listen),
+        signal(Action.SIGNED_UP).connected_to(listen_later),
+    ):
+        sign_up(client)
+    assert sorted(heard) == ["Ada Lovelace", EMAIL]
+
+
+def test_a_receiver_that_nothing_else_holds_stays_connected(client):
+    heard = []
+
+    def make_app():
+        @signal(Action.SIGNED_UP).connect
+        def listen(_app, user):
+            heard.append(user.email)
+
+    make_app()
+    gc.collect()
+    try:
+        sign_up(client)
+    finally:
+        signal(Action.SIGNED_UP).receivers.clear()
+    assert heard == [EMAIL]

@@ -168,9 +168,9 @@ def _routes(app: Flask) -> list[str]:
 def _commands(group: click.Group, path: str = "") -> Iterator[str]:
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
-            # Flask-Migrate's are its own.
-            yield from _commands(command, f"{path}{name} ") if name != "db" else ()
-        else:
+            yield from _commands(command, f"{path}{name} ")
+        elif name != "db":
+            # Those of `flask db` are Flask-Migrate's.
             arguments = [one.name.upper() for one in command.params if isinstance(one, click.Argument)]
             options = " ".join(sorted(one.opts[0] for one in command.params if isinstance(one, click.Option)))
             yield " ".join([path + name, *arguments, *([f"[{options}]"] if options else [])])

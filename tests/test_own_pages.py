@@ -1,15 +1,31 @@
 """What a site's own pages may expect of the app that they are added to."""
 
 import uuid
+from urllib.parse import quote
 
 import pytest
-from flask import Blueprint, abort, flash, get_flashed_messages, redirect, render_template_string, session
+from flask import (
+    Blueprint,
+    abort,
+    flash,
+    get_flashed_messages,
+    make_response,
+    redirect,
+    render_template,
+    render_template_string,
+    request,
+    session,
+)
 from flask.testing import FlaskClient
 from instruments import later, session_id
-from pages import EMAIL, JSON, is_signed_in, other_browser, sign_in, sign_up
+from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from sqlalchemy import text
+from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth import create_app, current_user, fresh_sign_in_required, login_required
 from magicauth.config import ConfigError
+from magicauth.extensions import db
+from magicauth.extensions import redis as client_of_redis
 from magicauth.models import User
 
 
@@ -172,3 +188,190 @@ def test_a_template_that_shows_no_notice_leaves_it_for_the_page_that_does(client
     assert client.get("/fragment").text == "<p>magicauth</p>"
     client.open("/account", method="HEAD")
     assert "Saved." in client.get("/account").text
+
+
+# --- what goes wrong in them -----------------------------------------------------------------------------------------
+
+
+def breaking(app, error):
+    """A page of the site's own where something goes wrong, and a client."""
+    app.add_url_rule("/broken", view_func=error, endpoint="broken")
+    return app.test_client()
+
+
+def ask_what_is_no_sql():
+    db.session.execute(text("SELEC 1"))
+
+
+def ask_a_table_that_is_missing():
+    db.session.execute(text("SELECT * FROM notes"))
+
+
+def use_a_key_as_what_it_is_not():
+    client_of_redis().set("notes", "x")
+    client_of_redis().lpush("notes", "y")
+
+
+def store_what_redis_cannot():
+    client_of_redis().set("notes", {"x": 1})
+
+
+def overtake_a_row_of_its_own():
+    raise StaleDataError("UPDATE statement on table 'notes' expected to update 1 row(s); 0 were matched.")
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ask_what_is_no_sql,
+        ask_a_table_that_is_missing,
+        use_a_key_as_what_it_is_not,
+        store_what_redis_cannot,
+        overtake_a_row_of_its_own,
+    ],
+)
+def test_a_mistake_of_the_sites_own_is_no_outage(app, caplog, mistake):
+    client = breaking(app, mistake)
+    sign_up(client)
+    assert client.get("/broken", headers=JSON).status_code == 500
+    assert "Traceback" in caplog.text and mistake.__name__ in caplog.text
+    assert is_signed_in(client)
+
+
+def test_where_our_tables_are_missing_the_database_is_what_is_away(app):
+    client = breaking(app, ask_a_table_that_is_missing)
+    with app.app_context():
+        db.session.execute(text("ALTER TABLE audit RENAME TO gone"))
+        db.session.commit()
+        try:
+            assert client.get("/broken", headers=JSON).status_code == 503
+        finally:
+            db.session.execute(text("ALTER TABLE gone RENAME TO audit"))
+            db.session.commit()
+
+
+def test_its_own_page_for_what_goes_wrong_is_shown(app):
+    app.register_error_handler(500, lambda error: (f"Oh: {type(error.original_exception).__name__}", 500))
+    assert breaking(app, lambda: 1 / 0).get("/broken").text == "Oh: ZeroDivisionError"
+
+
+def test_under_test_and_in_the_debugger_a_mistake_is_raised(app):
+    client = breaking(app, lambda: 1 / 0)
+    app.testing = True
+    with pytest.raises(ZeroDivisionError):
+        client.get("/broken")
+
+
+# --- what they keep and say ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["user_id", "name", "email", "wanted", "pending", "notice"])
+def test_what_a_session_holds_of_ours_is_not_written_over(app, name):
+    def write():
+        session[name] = "x"
+
+    client = breaking(app, write)
+    sign_up(client)
+    assert client.get("/broken").status_code == 500
+    assert client.get("/home", headers=JSON).get_json()["user"]["name"] == "Ada Lovelace"
+
+
+def test_nothing_is_written_to_who_is_signed_in(app):
+    @login_required
+    def rename():
+        with pytest.raises(AttributeError, match=r"current_user\.row\.phone"):
+            current_user.phone = "1"
+        current_user.row.phone = "+44 1"
+        db.session.commit()
+        return "done"
+
+    client = breaking(app, rename)
+    sign_up(client)
+    assert client.get("/broken").text == "done"
+    with app.app_context():
+        assert User.by_email(EMAIL).phone == "+44 1"
+
+
+def test_what_its_view_says_of_keeping_an_answer_stands_unless_it_brings_a_cookie(app):
+    def answer():
+        response = make_response("x")
+        response.headers["Cache-Control"] = "public, max-age=600"
+        response.headers["Permissions-Policy"] = "camera=(self)"
+        if request.args:
+            session["cart"] = 1
+        return response
+
+    client = breaking(app, answer)
+    kept = client.get("/broken").headers
+    assert (kept["Cache-Control"], kept["Permissions-Policy"]) == ("public, max-age=600", "camera=(self)")
+    assert client.get("/broken?cart=1").headers["Cache-Control"] == "no-store"
+
+
+def test_nor_is_a_refusal_kept_that_takes_its_place(app, full):
+    def answer():
+        session["cart"] = 1
+        response = make_response("x")
+        response.headers["Cache-Control"] = "public, max-age=600"
+        return response
+
+    client = breaking(app, answer)
+    with full():
+        refused = client.get("/broken")
+    assert (refused.status_code, refused.headers["Cache-Control"]) == (503, "no-store")
+
+
+def test_what_a_view_flashes_is_on_the_next_page_of_ours_once(client):
+    sign_up(client)
+    client.post("/said")
+    client.open("/account", method="HEAD")
+    assert "Thank you." in client.get("/account").text
+    assert "Thank you." not in client.get("/account").text
+
+
+@pytest.mark.parametrize(
+    ("referrer", "page", "fresh_page"),
+    [
+        ("http://localhost/form?x=1", "/form?x=1", "/form?x=1"),
+        ("http://evil.example/form", "", "/account"),
+        ("http://localhost/transfer", "", "/account"),
+        ("", "", "/account"),
+    ],
+)
+def test_a_button_of_its_own_leads_back_to_its_page_once_somebody_said_who_he_is(
+    app, redis, referrer, page, fresh_page
+):
+    @app.get("/form")
+    @login_required
+    def form():
+        return render_template("account/base.html")
+
+    @app.post("/transfer")
+    @fresh_sign_in_required
+    def transfer():
+        return "done"
+
+    client = app.test_client()
+    sign_up(client)
+    with later(redis, 901):
+        assert client.post("/transfer", headers={"Referer": referrer}).location == "/auth/fresh"
+        assert client.post("/auth/fresh", data={"password": PASSWORD}).location == fresh_page
+        assert ("Press the button once more" in client.get("/form").text) == bool(page)
+    client.post("/logout")
+    answer = client.post("/transfer", headers={"Referer": referrer})
+    assert answer.location == (f"/auth?next={quote(page)}" if page else "/auth")
+
+
+@pytest.mark.parametrize(
+    "name", ["SESSION_COOKIE_SAMESITE", "MAX_CONTENT_LENGTH", "SQLALCHEMY_DATABASE_URI", "PERMANENT_SESSION_LIFETIME"]
+)
+def test_what_follows_from_settings_of_ours_is_not_given_beside_them(tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"{name} is magicauth's to set"):
+        create_app({"MAGICAUTH_MODE": "development", name: "x"}, instance_path=str(tmp_path))
+
+
+def test_its_options_for_the_database_go_beside_ours(make_new_app):
+    options = {"pool_size": 3, "hide_parameters": False, "connect_args": {"check_same_thread": False}}
+    app = make_new_app(SQLALCHEMY_ENGINE_OPTIONS=options)
+    with app.app_context():
+        assert db.engine.pool.size() == 3 and db.engine.hide_parameters
+    assert app.config["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"] == {"timeout": 2.0, "check_same_thread": False}

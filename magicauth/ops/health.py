@@ -5,18 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from magicauth import outbox
 from magicauth.errors import reason_of
-from magicauth.extensions import db, redis
-from magicauth.models import AuditEvent, User
+from magicauth.extensions import db, is_not_understood, redis
+from magicauth.migrating import tables_are_there
 from magicauth.respond import AWAY
 
 log = logging.getLogger("magicauth")
-
-# PostgreSQL's codes for a table or a column that is missing, for which SQLite has words.
-_MISSING = ("42P01", "42703")
 
 bp = Blueprint("health", __name__)
 
@@ -51,12 +48,6 @@ def database_answers() -> None:
     db.session.execute(text("SELECT 1"))
 
 
-def tables_are_there() -> None:
-    """Raises what the database raises where it lacks a table or a column that this release reads."""
-    for table in (User, AuditEvent):
-        db.session.execute(select(table).limit(0))
-
-
 def _check(answers: Callable[[], Any]) -> str:
     try:
         answers()
@@ -64,8 +55,7 @@ def _check(answers: Callable[[], Any]) -> str:
         reason = reason_of(error)
         log.warning("not ready: %s", reason)
         db.session.rollback()
-        is_missing = getattr(getattr(error, "orig", None), "sqlstate", "") in _MISSING or "no such" in reason
-        return "not migrated" if is_missing else "away"
+        return "not migrated" if is_not_understood(error) else "away"
     return "ok"
 
 
