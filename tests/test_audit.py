@@ -6,7 +6,7 @@ import json
 import logging
 
 import pytest
-from instruments import later, session_id
+from instruments import later, quiet_app, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from world import database_dump
 
@@ -299,12 +299,11 @@ def test_a_receiver_that_raises_stops_nothing(client, caplog, raises):
     assert len([line for line in caplog.messages if line == "a receiver of the signal failed"]) == 2
 
 
-def test_what_was_recorded_under_an_earlier_key_is_found_and_forgotten(make_new_app):
+def test_what_was_recorded_under_an_earlier_key_is_found_and_forgotten(make_new_app, redis_url, stage):
     old, new = "an earlier key of thirty-two characters", "the key of today, of thirty-two or more"
-    first = make_new_app(SECRET_KEY=old)
-    # Before there is an account: nothing but the hash tells whose it is.
-    first.test_client().post("/auth", data={"email": EMAIL, "password": "wrong"})
-    first.extensions["magicauth-outbox"].stop_worker()
+    with quiet_app(redis_url, stage.instance, SECRET_KEY=old) as first:
+        # Before there is an account: nothing but the hash tells whose it is.
+        first.test_client().post("/auth", data={"email": EMAIL, "password": "wrong"})
     today = make_new_app(SECRET_KEY=new, SECRET_KEY_FALLBACKS=old)
     assert len([line for line in flask(today, "audit", "--user", EMAIL).splitlines() if "refused" in line]) == 1
     client = today.test_client()
