@@ -72,19 +72,19 @@ class _ChangingCommands(AppGroup):
 
 
 users = _ChangingCommands("users", help="Accounts.")
-sessions_group = _Commands("sessions", help="Sessions.")
-mail_group = _Commands("mail", help="Letters.")
-as_json_option = click.option("--json", "as_json_", is_flag=True, help="For programs.")
+_sessions_group = _Commands("sessions", help="Sessions.")
+_mail_group = _Commands("mail", help="Letters.")
+_as_json_option = click.option("--json", "as_json_", is_flag=True, help="For programs.")
 
 
 def init_app(app: Flask) -> None:
     """Registers the commands."""
-    for command in (users, sessions_group, mail_group, audit_command, doctor_command):
+    for command in (users, _sessions_group, _mail_group, audit_command, doctor_command):
         app.cli.add_command(command)
 
 
 @users.command("list")
-@as_json_option
+@_as_json_option
 def list_users(as_json_: bool) -> None:
     """Every account, in the order they were made."""
     found = db.session.scalars(select(User).order_by(User.id).execution_options(yield_per=1000))
@@ -93,7 +93,7 @@ def list_users(as_json_: bool) -> None:
 
 @users.command("show")
 @click.argument("email")
-@as_json_option
+@_as_json_option
 def show_user(email: str, as_json_: bool) -> None:
     """One account."""
     _show_one(_user_facts(_user(email)), as_json_)
@@ -191,9 +191,9 @@ def sign_out(email: str) -> None:
     click.echo(f"{user.email} is signed out everywhere.")
 
 
-@sessions_group.command("list")
+@_sessions_group.command("list")
 @click.argument("email")
-@as_json_option
+@_as_json_option
 def list_sessions(email: str, as_json_: bool) -> None:
     """Where an account is signed in."""
     user = _user(email)
@@ -202,8 +202,8 @@ def list_sessions(email: str, as_json_: bool) -> None:
     _show(({k: v for k, v in session_as_json(one).items() if k != "current"} for one in found), as_json_)
 
 
-@mail_group.command("status")
-@as_json_option
+@_mail_group.command("status")
+@_as_json_option
 def mail_status(as_json_: bool) -> None:
     """How many letters wait, are retried or were given up; how the last one went."""
     status = outbox.status()
@@ -218,7 +218,7 @@ def mail_status(as_json_: bool) -> None:
     _show_one(facts, as_json_)
 
 
-@mail_group.command("send-test")
+@_mail_group.command("send-test")
 @click.argument("email")
 def send_test(email: str) -> None:
     """Queues a letter that says that mail works."""
@@ -227,13 +227,13 @@ def send_test(email: str) -> None:
     click.echo(f"Test letter on its way: {typed}")
 
 
-@mail_group.command("retry")
+@_mail_group.command("retry")
 def retry() -> None:
     """Queues again what was given up."""
     click.echo(f"{outbox.retry_dead()} letters queued again.")
 
 
-@mail_group.command("worker")
+@_mail_group.command("worker")
 @click.option("--threads", type=click.IntRange(min=1), default=4, show_default=True, help="Letters at a time.")
 def worker(threads: int) -> None:
     """Sends letters until it is told to stop."""
@@ -256,7 +256,7 @@ def worker(threads: int) -> None:
 @click.option("--result", help='Only this result, such as "ok" or "wrong code".')
 @click.option("--since", type=click.DateTime(), help="Only from this moment (UTC) on.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The latest so many.")
-@as_json_option
+@_as_json_option
 def audit_command(
     email: str | None, action: str | None, result: str | None, since: datetime | None, limit: int, as_json_: bool
 ) -> None:
@@ -277,7 +277,7 @@ def audit_command(
 
 @click.command("doctor", cls=_InOneLine)
 @with_appcontext
-@as_json_option
+@_as_json_option
 def doctor_command(as_json_: bool) -> None:
     """Checks every setting and dependency; exit 1 if something is wrong."""
     findings = doctor.examine()

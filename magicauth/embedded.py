@@ -25,7 +25,7 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-LINGER = 2.0  # seconds a server outlives its last app, so that a reload finds it running
+_LINGER = 2.0  # seconds a server outlives its last app, so that a reload finds it running
 _users: dict[Path, int] = {}  # folder: descriptor of our shared lock. A forked child inherits it, and keeps the server
 
 
@@ -182,7 +182,7 @@ def _wait_for_last_user(server: subprocess.Popen[bytes], users_lock: int, files:
             server.kill()  # somebody deleted the folder; an orderly end would remove the socket of a successor
         elif not _lock(users_lock, fcntl.LOCK_EX):
             last_seen = time.monotonic()
-        elif time.monotonic() > last_seen + LINGER:
+        elif time.monotonic() > last_seen + _LINGER:
             return
         else:
             fcntl.flock(users_lock, fcntl.LOCK_UN)

@@ -18,12 +18,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-CONNECT_TIMEOUT = 0.25
-COMMAND_TIMEOUT = 1.0
+_CONNECT_TIMEOUT = 0.25
+_COMMAND_TIMEOUT = 1.0
 # They are asked one after the other, while a request waits.
-SENTINEL_TIMEOUT = 0.25
+_SENTINEL_TIMEOUT = 0.25
 # Each thread of the server holds one; redis-py's own bound of 100 answered a burst of more with 503.
-REDIS_CONNECTIONS = 1000
+_REDIS_CONNECTIONS = 1000
 # What Redis, a Sentinel or a Cluster raises when it is away, full, read-only or too slow.
 REDIS_IS_AWAY = (RedisError, RedisClusterException)
 # redis-py raises IndexError where the nodes own no slots yet.
@@ -34,9 +34,9 @@ def connect(url: str) -> Any:
     """A client that connects when it is first used: a `Redis`, or a `Cluster`, which share their methods."""
     parts = urlsplit(url)
     options: dict[str, Any] = {
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_timeout": COMMAND_TIMEOUT,
-        "max_connections": REDIS_CONNECTIONS,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "socket_timeout": _COMMAND_TIMEOUT,
+        "max_connections": _REDIS_CONNECTIONS,
         # A pool already replaces the connections it finds dead. A retry beyond that would run a script twice that
         # timed out after it had run, and hold a request for seconds.
         "retry": Retry(NoBackoff(), 0),
@@ -52,7 +52,7 @@ def connect(url: str) -> Any:
     if parts.scheme.endswith("+cluster"):
         return Cluster(_hosts(parts.netloc, 6379), options | of_nodes)
     name, _, number = parts.path.lstrip("/").partition("/")
-    sentinel_options = options | {"socket_timeout": SENTINEL_TIMEOUT}
+    sentinel_options = options | {"socket_timeout": _SENTINEL_TIMEOUT}
     hosts = _hosts(parts.netloc, 26_379)
     sentinels: Sentinel = _Sentinels(hosts, sentinel_kwargs=sentinel_options, **options, **of_nodes)  # type: ignore[no-untyped-call]
     return sentinels.master_for(name, db=int(number or 0))
@@ -97,7 +97,7 @@ class Cluster:
 
     def __getattr__(self, name: str) -> Any:
         if self._client is None:
-            self._ask(self._connect).join(COMMAND_TIMEOUT)
+            self._ask(self._connect).join(_COMMAND_TIMEOUT)
         if self._client is None:
             raise RedisConnectionError(self._reason)
         return getattr(self._client, name)

@@ -145,6 +145,13 @@ class TooMany(Refused):
         self.retry_after = max(1, math.ceil(retry_after))
 
 
+class LetterOnItsWay(TooMany):
+    """429: a letter of this challenge was asked for a moment ago, maybe by another press of the same button."""
+
+    kind = "letter_on_its_way"
+    message = N_("An email is on its way. Wait a moment before you ask for another.")
+
+
 class PasswordsSpent(TooMany):
     """429: too many wrong passwords; a new one may be chosen all the same."""
 

@@ -15,11 +15,12 @@ from sqlalchemy import ExceptionContext, event
 from sqlalchemy.orm import DeclarativeBase
 
 from magicauth import embedded, engines
+from magicauth.config import ConfigError
 from magicauth.crypto import Keyring
 
 DATABASE_CONNECT_TIMEOUT = 2
-DATABASE_STATEMENT_TIMEOUT_MS = 5000
-SQLITE_BUSY_TIMEOUT_MS = 2000
+_DATABASE_STATEMENT_TIMEOUT_MS = 5000
+_SQLITE_BUSY_TIMEOUT_MS = 2000
 # What the database raises when it is away, full, read-only, damaged, too slow or not migrated.
 DATABASE_IS_AWAY = (
     sqlalchemy.exc.OperationalError,
@@ -90,7 +91,7 @@ class Script(engines.Script):
 
 
 def _engine_options(url: str, of_the_site: dict[str, Any]) -> dict[str, Any]:
-    connect_args: dict[str, Any] = {"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}
+    connect_args: dict[str, Any] = {"timeout": _SQLITE_BUSY_TIMEOUT_MS / 1000}
     pool: dict[str, Any] = {}
     if not url.startswith("sqlite"):
         pool = {"pool_pre_ping": True, "pool_timeout": DATABASE_CONNECT_TIMEOUT}
@@ -98,9 +99,9 @@ def _engine_options(url: str, of_the_site: dict[str, Any]) -> dict[str, Any]:
             "connect_timeout": DATABASE_CONNECT_TIMEOUT,
             # Whatever the server was set up with: names are of any script.
             "client_encoding": "utf8",
-            "options": f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS}",
+            "options": f"-c statement_timeout={_DATABASE_STATEMENT_TIMEOUT_MS}",
             # A server that hangs without closing is noticed by the kernel, not by a worker that waits for ever.
-            "tcp_user_timeout": DATABASE_STATEMENT_TIMEOUT_MS,
+            "tcp_user_timeout": _DATABASE_STATEMENT_TIMEOUT_MS,
         }
     return {
         **pool,
@@ -162,8 +163,11 @@ def _of_this_folder(app: Flask) -> Any:
 
 
 def _stand_in(app: Flask, reason: Exception) -> Any:
-    import fakeredis
-
+    try:
+        import fakeredis
+    except ImportError:
+        words = f"{reason} Set REDIS_URL, or install fakeredis[lua], which stands in for it."
+        raise ConfigError([words]) from None
     app.logger.warning("%s An in-process stand-in serves instead: for one process only, gone when it ends.", reason)
     app.config["REDIS_URL"] = "fakeredis"
     return fakeredis.FakeRedis(version=(7,))

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
 
-from magicauth.config import is_loopback, origin_of
 from magicauth.errors import N_, Refused
+from magicauth.network import is_loopback, origin_of
 
 # Asked by machines that know the process by its address.
 _ANY_HOST = ("/healthz", "/readyz", "/metrics")

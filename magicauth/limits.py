@@ -15,10 +15,10 @@ from limits import RateLimitItem
 
 from magicauth import metrics
 from magicauth.addresses import canonical_for_counting
-from magicauth.config import ip_address
 from magicauth.engines import REDIS_IS_AWAY, hangs
 from magicauth.errors import PasswordsSpent, TooMany
 from magicauth.extensions import Script, keyring
+from magicauth.network import ip_address
 
 Kind = Literal["mails", "codes", "passwords"]
 _PER: dict[Kind, str] = {"mails": "ADDRESS", "codes": "ACCOUNT", "passwords": "ACCOUNT"}

@@ -15,7 +15,7 @@ import flask_mail
 
 from magicauth.outbox import Post
 
-KEPT = 200
+_KEPT = 200
 _LINK = re.compile(r"https?://[^\s<>\"]+")
 # Six to ten digits, grouped as letters group them, on a line of their own.
 _CODE = re.compile(r"^\s*([0-9]{3,5}(?:[ \u00a0][0-9]{1,5}){1,3}|[0-9]{6,10})\s*$", re.MULTILINE)
@@ -61,7 +61,7 @@ class Mailbox:
         draft = self._folder / f".{name}"
         draft.write_bytes(message.as_bytes())
         draft.rename(self._folder / f"{name}.eml")
-        for path in sorted(self._folder.glob("*.eml"))[:-KEPT]:
+        for path in sorted(self._folder.glob("*.eml"))[:-_KEPT]:
             path.unlink(missing_ok=True)
         kept = self.get(name)
         if kept is not None:
@@ -80,7 +80,7 @@ class Mailbox:
         return _read(path) if path.is_file() else None
 
 
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=_KEPT)
 def _read(path: Path) -> Kept:
     # A letter never changes. Python's newer policy of messages takes twelve times as long to read one.
     message = email.message_from_bytes(path.read_bytes())

@@ -4,7 +4,7 @@ from urllib.parse import unquote, urlsplit
 
 from flask import current_app, request
 
-LENGTH = 2048
+_LENGTH = 2048
 
 
 def here() -> str:
@@ -31,7 +31,7 @@ def own_path(value: str) -> str:
 
     Judged as browsers and Werkzeug will read it: after percent-decoding, `/%09/evil` and `/\\evil` become `//evil`.
     """
-    if not value or len(value) > LENGTH:
+    if not value or len(value) > _LENGTH:
         return ""
     for form in (value, unquote(value), unquote(unquote(value))):
         if (

@@ -10,7 +10,7 @@ from magicauth.reader import wants_json
 from magicauth.sessions import this_session
 
 # Names the sentence for somebody who has no session any more, for as long as that page takes.
-FAREWELL_COOKIE = "magicauth-farewell"
+_FAREWELL_COOKIE = "magicauth-farewell"
 _FAREWELLS = {
     "signed_out": N_("You are signed out."),
     "secured": N_("Your account is signed out everywhere."),
@@ -34,7 +34,7 @@ def bid_farewell(name: str) -> None:
 
         @after_this_request
         def keep(response: Response) -> Response:
-            cookies.give(response, FAREWELL_COOKIE, name, _FAREWELL_LIFE)
+            cookies.give(response, _FAREWELL_COOKIE, name, _FAREWELL_LIFE)
             return response
 
 
@@ -49,12 +49,12 @@ def notice() -> str | None:
     if this_session().has_cookie and "notice" in session:
         # A browser, or a proxy, that asks by HEAD shows nothing.
         return str(session["notice"] if request.method == "HEAD" else session.pop("notice"))
-    farewell = _FAREWELLS.get(request.cookies.get(FAREWELL_COOKIE, ""))
+    farewell = _FAREWELLS.get(request.cookies.get(_FAREWELL_COOKIE, ""))
     if farewell and request.method != "HEAD":
 
         @after_this_request
         def forget(response: Response) -> Response:
-            cookies.take_back(response, FAREWELL_COOKIE)
+            cookies.take_back(response, _FAREWELL_COOKIE)
             return response
 
     return farewell

@@ -29,8 +29,8 @@ from magicauth.extensions import DATABASE_IS_AWAY, Script, keyring, redis
 from magicauth.stored import known
 
 # A letter without a challenge is news for a day, and then no more.
-LETTER_LIFE = 86_400
-OLD_AFTER = 60
+_LETTER_LIFE = 86_400
+_OLD_AFTER = 60
 
 # Seconds after which a change that is not committed will not be, and whoever knows a newer key would have sent it.
 _NEVER_AFTER = 60
@@ -39,7 +39,7 @@ _WORKER_THREADS = 2
 _POLL_MS = 250
 # A worker that was silent for this long is dead, and its letters are handed out again.
 _HEARTBEAT_MS = 10_000
-_DEAD_LETTER_MS = 3 * LETTER_LIFE * 1000
+_DEAD_LETTER_MS = 3 * _LETTER_LIFE * 1000
 # Commands in a million that look for dead workers.
 _MAINTENANCE_CHANCE = 200_000
 _STATE_KEY = "magicauth:mail:state"
@@ -137,7 +137,7 @@ class Outbox:
         self._worker: dramatiq.Worker | None = None
         self._lock = threading.Lock()
 
-    def put(self, job: Job, life: int = LETTER_LIFE) -> None:
+    def put(self, job: Job, life: int = _LETTER_LIFE) -> None:
         """Queues a letter that is worth sending for `life` seconds. Raises RedisError."""
         self.broker.enqueue_once(self.actor.message_with_options(args=(vars(job),), max_age=life * 1000))
 
@@ -239,7 +239,7 @@ def start_with_first_request(app: Flask) -> Callable[..., Any]:
     return wsgi_app
 
 
-def put(job: Job, life: int = LETTER_LIFE) -> None:
+def put(job: Job, life: int = _LETTER_LIFE) -> None:
     """Queues a letter on the current app's queue, to be sent within `life` seconds or not at all."""
     _outbox().put(job, life)
 
@@ -272,7 +272,7 @@ def status() -> Status:
     state = {key.decode(): value.decode() for key, value in client.hgetall(_STATE_KEY).items()}
     # Where sign-up is not open, not every stranger's letter is written: that one was refused would tell whose was.
     refused = state.get("last") == "refused" and current_app.config["MAGICAUTH_SIGN_UP"] == "open"
-    degraded = state.get("last") == "failed" or refused or oldest > OLD_AFTER
+    degraded = state.get("last") == "failed" or refused or oldest > _OLD_AFTER
     last, reason = state.get("last", ""), state.get("reason", "")
     return Status(waiting, retrying, dead, max(0.0, oldest), last, reason, degraded)
 
@@ -295,7 +295,7 @@ def retry_dead() -> int:
     for dead_id in client.zrange(f"{name}.XQ", 0, -1):
         if body := client.hget(f"{name}.XQ.msgs", dead_id):
             new_id = str(uuid.uuid4())
-            letter = actor.message_with_options(args=json.loads(body)["args"], max_age=LETTER_LIFE * 1000)
+            letter = actor.message_with_options(args=json.loads(body)["args"], max_age=_LETTER_LIFE * 1000)
             letter = letter.copy(options={"redis_message_id": new_id})
             keys = [f"{name}.XQ", f"{name}.XQ.msgs", f"{name}.msgs", name]
             count += _retry(keys, dead_id, new_id, letter.encode())

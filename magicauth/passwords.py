@@ -19,8 +19,8 @@ R = TypeVar("R")
 
 # ARGON2_MEMORY_ALLOCATION_ERROR.
 _NO_MEMORY = error_to_str(-22)
-LENGTH_LEAST = 8
-LENGTH_MOST = 128
+_LENGTH_LEAST = 8
+_LENGTH_MOST = 128
 # zxcvbn's time grows with the square of the length, and what it would find stands in the first characters.
 _ZXCVBN_LENGTH = 40
 # Signs that may stand for letters, and as many others. zxcvbn tries every combination of the former: a password with
@@ -91,9 +91,9 @@ def strength(password: str, email: str, name: str) -> tuple[int, str]:
     refused, 0 or 1 and why."""
     if not _usable(password):
         return 0, N_("The password holds a character that cannot be used.")
-    if len(password) < LENGTH_LEAST:
+    if len(password) < _LENGTH_LEAST:
         return 0, N_("Use at least 8 characters.")
-    if len(password) > LENGTH_MOST:
+    if len(password) > _LENGTH_MOST:
         return 0, N_("Use at most 128 characters.")
     about = (email, name, current_app.config["MAGICAUTH_SITE_NAME"])
     words = [word for text in about for word in (text, *_words(text)) if len(word) > 2]

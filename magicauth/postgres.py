@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 # The server keeps the time of a statement (statement_timeout), unless it is the server that hangs.
-ANSWER_TIMEOUT = 6.0
+_ANSWER_TIMEOUT = 6.0
 
 
 class Connection(psycopg.Connection[Any]):
@@ -19,7 +19,7 @@ class Connection(psycopg.Connection[Any]):
         return super().wait(self._in_time(gen), *arguments, **options)
 
     def _in_time(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        end = time.monotonic() + ANSWER_TIMEOUT
+        end = time.monotonic() + _ANSWER_TIMEOUT
         try:
             step = next(steps)
             while True:

@@ -12,7 +12,7 @@ from werkzeug.formparser import FormDataParser
 
 from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
 
-BODY_BYTES = 64 * 1024
+_BODY_BYTES = 64 * 1024
 _DISCARDED_MOST = 1024 * 1024
 _PARTS_MOST = 100
 _URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
@@ -21,8 +21,8 @@ _URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-d
 def init_app(app: Flask) -> None:
     """Reads every body once, before any view: what cannot be read is refused the same way everywhere."""
     # One more than may come: Werkzeug cuts what comes without a length to this size, and says nothing.
-    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES + 1
-    app.config["MAX_FORM_MEMORY_SIZE"] = BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = _BODY_BYTES + 1
+    app.config["MAX_FORM_MEMORY_SIZE"] = _BODY_BYTES
     app.config["MAX_FORM_PARTS"] = _PARTS_MOST
     app.before_request(read_body)
 
@@ -32,7 +32,7 @@ def read_body() -> None:
     g.fields = {}
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
-    if (request.content_length or 0) > BODY_BYTES:
+    if (request.content_length or 0) > _BODY_BYTES:
         _discard_body()
         raise TooLarge
     if is_json():
@@ -136,7 +136,7 @@ def _body() -> bytes:
     except Exception:
         # Each server has exceptions of its own for chunks that it cannot read.
         raise Invalid(reason="unreadable body") from None
-    if len(body) > BODY_BYTES:
+    if len(body) > _BODY_BYTES:
         raise TooLarge
     if len(body) < (request.content_length or 0):
         # The connection broke; what a form lost with its end may be what it meant.
@@ -157,7 +157,7 @@ def _form_fields(body: bytes) -> dict[str, str]:
         (unquote_to_bytes(body) if request.mimetype == _URLENCODED else body).decode()
         parser = FormDataParser(
             stream_factory=lambda *_, **__: BytesIO(),
-            max_form_memory_size=BODY_BYTES,
+            max_form_memory_size=_BODY_BYTES,
             max_form_parts=_PARTS_MOST,
             silent=False,
         )

@@ -31,7 +31,7 @@ from magicauth.extensions import redis
 
 # A session that is only read is written again, to slide its idle time, when this much has passed since it last was,
 # or a quarter of the idle time if that is less.
-SLIDE_AFTER = 60
+_SLIDE_AFTER = 60
 # Browsers keep no cookie longer than 400 days.
 _COOKIE_LIFE = 400 * 86_400
 _ID_BYTES = 32
@@ -39,7 +39,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{43}")
 _PREFIX = "magicauth:session:"
 # For so many seconds a sign-in that looked its user up before all his sessions were ended may still write one; the
 # guards check any that are written later.
-_ENDED_LIFE = 2 * SLIDE_AFTER
+_ENDED_LIFE = 2 * _SLIDE_AFTER
 # Seconds that a session's next id is known to a sign-out that began under the one before.
 _RENEWED_LIFE = 10
 
@@ -249,7 +249,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew.
             self._end(session)
             return
-        kept_for = min(_COOKIE_LIFE, life_at_most(session.data)) if session.permanent else None
+        kept_for = min(_COOKIE_LIFE, _life_at_most(session.data)) if session.permanent else None
         cookies.give(response, app.config["SESSION_COOKIE_NAME"], session.sid, kept_for)
 
     def _live(self, app: Flask, sid: str) -> dict[str, Any] | None:
@@ -381,10 +381,10 @@ def is_live(data: dict[str, Any]) -> bool:
 
 def is_due_to_slide(data: dict[str, Any]) -> bool:
     """Whether the session was last written so long ago that its idle time must slide."""
-    return bool(time.time() - data["seen"] >= min(SLIDE_AFTER, _idle(data) / 4))
+    return bool(time.time() - data["seen"] >= min(_SLIDE_AFTER, _idle(data) / 4))
 
 
-def life_at_most(data: dict[str, Any]) -> int:
+def _life_at_most(data: dict[str, Any]) -> int:
     """Seconds until the session ends however much it is used."""
     return max(1, math.ceil(float(data["created"]) + _absolute(data) - time.time()))
 
@@ -415,7 +415,7 @@ def _life(data: dict[str, Any]) -> int:
 
 def _index(pipeline: Any, session: Session) -> None:
     key, now = _index_key(session["user_id"]), time.time()
-    pipeline.zadd(key, {digest(session.sid or ""): int(now + life_at_most(session.data))})
+    pipeline.zadd(key, {digest(session.sid or ""): int(now + _life_at_most(session.data))})
     pipeline.zremrangebyscore(key, "-inf", int(now))
     # Its longest-lived member is at most this far from its end.
     pipeline.expire(

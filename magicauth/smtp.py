@@ -9,7 +9,7 @@ from typing import Any
 import flask_mail
 from flask import current_app
 
-SMTP_TIMEOUT = 10.0
+_SMTP_TIMEOUT = 10.0
 # Mail servers close connections that say nothing; ours does so first.
 _CONNECTION_IDLE = 5.0
 
@@ -35,9 +35,9 @@ class MailConnection(flask_mail.Connection):
         host: smtplib.SMTP
         if mail.use_ssl:
             context = ssl.create_default_context()
-            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=SMTP_TIMEOUT, context=context)
+            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=_SMTP_TIMEOUT, context=context)
         else:
-            host = smtplib.SMTP(mail.server, mail.port, timeout=SMTP_TIMEOUT)
+            host = smtplib.SMTP(mail.server, mail.port, timeout=_SMTP_TIMEOUT)
         try:
             if mail.use_tls:
                 host.starttls(context=ssl.create_default_context())

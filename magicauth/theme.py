@@ -34,7 +34,7 @@ from magicauth.respond import go
 from magicauth.visitor import visitor
 from magicauth.wanted import typed_before
 
-LANGUAGE_COOKIE = "magicauth-language"
+_LANGUAGE_COOKIE = "magicauth-language"
 _LANGUAGE_LIFE = 365 * 86_400
 _ACCENT_CSS = """\
 :root {{
@@ -57,7 +57,7 @@ bp = Blueprint("theme", __name__)
 
 def init_app(app: Flask) -> None:
     """Gives the templates their globals and filters, and the app its languages."""
-    Babel(app, locale_selector=select_language)
+    Babel(app, locale_selector=_select_language)
     app.jinja_env.globals.update(
         asset=_asset,
         site_name=app.config["MAGICAUTH_SITE_NAME"],
@@ -93,15 +93,15 @@ def pick() -> Response:
     language = read("language")
     if language in CODES:
         _choose_for_account(language)
-        cookies.give(response, LANGUAGE_COOKIE, language, _LANGUAGE_LIFE)
+        cookies.give(response, _LANGUAGE_COOKIE, language, _LANGUAGE_LIFE)
     return response
 
 
-def select_language() -> str:
+def _select_language() -> str:
     """The account's language, the one picked in this browser, or the best that `Accept-Language` asks for."""
     if not request:
         return SOURCE
-    for picked in (chosen_language(), request.cookies.get(LANGUAGE_COOKIE)):
+    for picked in (chosen_language(), request.cookies.get(_LANGUAGE_COOKIE)):
         if picked in CODES:
             return picked
     return accepted(request.headers.get("Accept-Language", ""))

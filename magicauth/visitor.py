@@ -8,15 +8,15 @@ from flask import Response, current_app, g, request
 from flask_babel import get_locale
 
 from magicauth import cookies
-from magicauth.config import ip_address
 from magicauth.crypto import random_id
 from magicauth.errors import N_
 from magicauth.extensions import keyring
 from magicauth.limits import Asker
+from magicauth.network import ip_address
 
 # What stands in a browser's place where a command does it.
 COMMAND_LINE = N_("command line")
-DEVICE_COOKIE_LIFE = 180 * 86_400
+_DEVICE_COOKIE_LIFE = 180 * 86_400
 # A browser that several people share knows this many accounts; the one that signed in longest ago is forgotten.
 _ACCOUNTS_PER_DEVICE = 8
 _DEVICE = re.compile(r"([A-Za-z0-9_-]{22})((?:\.[0-9]{1,12}-[A-Za-z0-9_-]{22}){1,8})")
@@ -63,7 +63,7 @@ class Visitor:
     def device(self, email: str, since: float = 0) -> str:
         """The id of this browser if it has signed in to the account of `email` before, but after `since`, else ""."""
         device_id, accounts = _read_device(self.device_cookie)
-        oldest = max(time.time() - DEVICE_COOKIE_LIFE, int(since) - 1)
+        oldest = max(time.time() - _DEVICE_COOKIE_LIFE, int(since) - 1)
         known = [
             tag
             for at, tag in accounts
@@ -116,11 +116,11 @@ def remember_device(response: Response, email: str) -> None:
     others = [
         (at, tag)
         for at, tag in accounts
-        if at > now - DEVICE_COOKIE_LIFE and not keys.verify_tag(tag, "device", device_id, str(at), email)
+        if at > now - _DEVICE_COOKIE_LIFE and not keys.verify_tag(tag, "device", device_id, str(at), email)
     ]
     kept = [(now, keys.tag("device", device_id, str(now), email)), *others][:_ACCOUNTS_PER_DEVICE]
     value = device_id + "".join(f".{at}-{tag}" for at, tag in kept)
-    cookies.give(response, device_cookie_name(), value, DEVICE_COOKIE_LIFE)
+    cookies.give(response, device_cookie_name(), value, _DEVICE_COOKIE_LIFE)
 
 
 def device_cookie_name() -> str:

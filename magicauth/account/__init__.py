@@ -1,4 +1,4 @@
-"""For those signed in: the account blueprint. Every page here is guarded."""
+"""For those signed in: the account blueprint. All is guarded here but the way back from a changed address."""
 
 from flask import Blueprint
 

@@ -15,7 +15,7 @@ from magicauth.reader import read_query
 from magicauth.respond import page
 
 PAGE_SIZE = 50
-PAGE_SIZE_MOST = 200
+_PAGE_SIZE_MOST = 200
 
 bp = Blueprint("users", __name__)
 
@@ -43,7 +43,7 @@ def _limit(text: str) -> int:
         return PAGE_SIZE
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
         raise Invalid(errors={"limit": [N_("Must be a whole number from 1 to 200.")]})
-    return min(int(text), PAGE_SIZE_MOST)
+    return min(int(text), _PAGE_SIZE_MOST)
 
 
 def _after(cursor: str) -> uuid.UUID | None:

@@ -5,7 +5,7 @@ from flask import Blueprint, Response
 from magicauth import guards, notices
 from magicauth.auth import steps
 from magicauth.errors import N_
-from magicauth.flows import password
+from magicauth.flows import reset
 from magicauth.next_page import own_path
 from magicauth.pending import keep_pending, under_way
 from magicauth.reader import read, read_query_leniently, typed
@@ -25,18 +25,18 @@ def ask() -> Response:
 @bp.post("/auth/reset")
 @again(ask)
 def start() -> Response:
-    keep_pending(password.start_reset(read("email"), visitor(), under_way(), own_path(read("next"))))
+    keep_pending(reset.start(read("email"), visitor(), under_way(), own_path(read("next"))))
     return go("/verify", "Letter sent to your email!")
 
 
 @bp.get("/auth/reset/password")
 def ask_new() -> Response:
-    return page("auth/reset_password.html", email=password.whose_reset(under_way()).email)
+    return page("auth/reset_password.html", email=reset.whose(under_way()).email)
 
 
 @bp.post("/auth/reset/password")
 @again(ask_new)
 def choose() -> Response:
-    response = steps.finish_or_ask(password.reset(under_way(), read("password"), visitor()), "Password saved.")
+    response = steps.finish_or_ask(reset.choose(under_way(), read("password"), visitor()), "Password saved.")
     notices.notify(N_("Your password is changed."))
     return response

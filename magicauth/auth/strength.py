@@ -4,7 +4,7 @@ from flask import Blueprint, Response, jsonify
 
 from magicauth import guards, passwords
 from magicauth.errors import NotFound, SignInRequired
-from magicauth.flows import password, sign_up
+from magicauth.flows import reset, sign_up
 from magicauth.guards import current_user
 from magicauth.languages import in_words
 from magicauth.pending import under_way
@@ -28,7 +28,7 @@ def _whose() -> tuple[str, str]:
     if token:
         return sign_up.invitation(token).email, read("name")
     try:
-        user = password.whose_reset(under_way())
+        user = reset.whose(under_way())
     except NotFound:
         if not current_user:
             raise SignInRequired from None

@@ -20,7 +20,7 @@ from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
 
 # A letter that the mail server has not taken after this many seconds is said to be delayed.
-DELAYED_AFTER = 15
+_DELAYED_AFTER = 15
 # Where "wrong address?" leads.
 _CHANGE_ADDRESS = {"sign_in": "/auth", "reset": "/auth/reset", "change_email": "/account/email"}
 
@@ -116,7 +116,7 @@ def _letter_state(challenge: Challenge | None) -> str:
         return "delayed" if outbox.is_failing() else "sent"
     if challenge is None or challenge.handed >= challenge.sends:
         return "sent"
-    return "delayed" if time.time() - challenge.sent > DELAYED_AFTER else "queued"
+    return "delayed" if time.time() - challenge.sent > _DELAYED_AFTER else "queued"
 
 
 def _digits() -> int:

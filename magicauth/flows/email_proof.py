@@ -19,8 +19,8 @@ from magicauth.errors import (
     CodeOver,
     Denied,
     Invalid,
+    LetterOnItsWay,
     TokenMissing,
-    TooMany,
 )
 from magicauth.flows import security
 from magicauth.models import Action, User
@@ -35,13 +35,6 @@ _LOOKS_FOR_CHALLENGE = 20
 _BETWEEN_LOOKS = 0.02
 # What people put between the digits, or letters do: spaces and dashes of all kinds.
 _FORGIVEN = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2212-]+")
-
-
-class LetterOnItsWay(TooMany):
-    """429: a letter of this challenge was asked for a moment ago, maybe by another press of the same button."""
-
-    kind = "letter_on_its_way"
-    message = N_("An email is on its way. Wait a moment before you ask for another.")
 
 
 def ask(
@@ -113,7 +106,8 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
     wait = seconds_to_wait(challenge)
     if wait > 0:
         # Whoever waits for so long is not told then to wait for a budget.
-        raise LetterOnItsWay(max(wait, limits.seconds_to_wait("mails", asker)))
+        wait_for_budget = limits.seconds_to_wait("mails", asker)
+        raise LetterOnItsWay(max(wait, wait_for_budget))
     limits.take("mails", asker)
     again, wait_after_all = challenges.resend(challenge)
     if again is None:

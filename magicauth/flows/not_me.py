@@ -5,7 +5,7 @@ from flask import current_app
 from magicauth import challenges, reopening
 from magicauth.challenges import Challenge
 from magicauth.errors import Denied
-from magicauth.flows import email_proof, password, security
+from magicauth.flows import email_proof, reset, security
 from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor
@@ -34,4 +34,4 @@ def secure(challenge: Challenge, visitor: Visitor) -> Pending | None:
         if user.email != challenge.email or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
             return None
         # The thief may have spent the address's budget of letters, and this link works once.
-        return password.start_reset(user.email, visitor, counted=False)
+        return reset.start(user.email, visitor, counted=False)

@@ -2,9 +2,9 @@
 
 from flask import Blueprint, Response, abort, current_app, request
 
-from magicauth.config import is_loopback
 from magicauth.mailbox import Kept, Mailbox
 from magicauth.models import iso
+from magicauth.network import is_loopback
 from magicauth.respond import page
 
 # A letter styles itself; it may do nothing else, in whatever frame it is shown.

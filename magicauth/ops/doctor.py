@@ -13,21 +13,22 @@ from urllib.parse import urlsplit
 from flask import current_app
 
 from magicauth import migrating, outbox
-from magicauth.config import SECRET_KEY_LENGTH, is_loopback, misspelt, mistyped
+from magicauth.config import SECRET_KEY_LENGTH, misspelt, mistyped
 from magicauth.errors import reason_of
 from magicauth.extensions import db, redis
+from magicauth.network import is_loopback
 from magicauth.ops.health import database_answers
 from magicauth.respond import AWAY
 from magicauth.smtp import MailConnection
 
 State = Literal["ok", "warning", "wrong"]
 
-REDIS_LEAST = (7, 0)
-CLOCK_SKEW_MOST = 5.0
+_REDIS_LEAST = (7, 0)
+_CLOCK_SKEW_MOST = 5.0
 # Random text of the least length has about twenty different characters; words and repetitions have fewer.
-DIFFERENT_CHARACTERS_LEAST = 12
+_DIFFERENT_CHARACTERS_LEAST = 12
 # For all that is asked of it.
-DNS_TIMEOUT = 2.0
+_DNS_TIMEOUT = 2.0
 # Reserved names (RFC 2606, RFC 6761) and IP addresses: there are no DNS records to look at.
 _NOT_PUBLIC = re.compile(r"(.*\.)?(example(\.(com|net|org))?|test|invalid|localhost|local)|[0-9.]+")
 # Set by whoever means to run production.
@@ -143,7 +144,7 @@ def _is_production() -> bool:
 
 
 def _is_guessable(secret: str) -> bool:
-    return len(secret) < SECRET_KEY_LENGTH or len(set(secret)) < DIFFERENT_CHARACTERS_LEAST
+    return len(secret) < SECRET_KEY_LENGTH or len(set(secret)) < _DIFFERENT_CHARACTERS_LEAST
 
 
 def _redis() -> Iterator[Finding]:
@@ -161,7 +162,7 @@ def _redis() -> Iterator[Finding]:
         )
         return
     version = str(info.get("valkey_version") or info.get("redis_version"))
-    enough = tuple(int(part) for part in version.split(".")[:2]) >= REDIS_LEAST
+    enough = tuple(int(part) for part in version.split(".")[:2]) >= _REDIS_LEAST
     yield Finding("Redis", "ok" if enough else "wrong", f"version {version}" + ("" if enough else ", needs 7.0"))
     try:
         # Gone in a moment. One that is full, or a replica, answers everything else.
@@ -169,7 +170,7 @@ def _redis() -> Iterator[Finding]:
     except AWAY as error:
         yield Finding("Redis writes", "wrong", f"refused, so that nobody can sign in: {error}")
     skew = abs(time.time() - seconds - microseconds / 1e6)
-    yield Finding("clock", "ok" if skew < CLOCK_SKEW_MOST else "wrong", f"{skew:.1f} s away from Redis's")
+    yield Finding("clock", "ok" if skew < _CLOCK_SKEW_MOST else "wrong", f"{skew:.1f} s away from Redis's")
     if info.get("aof_enabled"):
         yield Finding("Redis persistence", "ok", "append-only file")
     else:
@@ -263,7 +264,7 @@ def _sender() -> Iterator[Finding]:
         return
     from dns.exception import DNSException
 
-    until = time.monotonic() + DNS_TIMEOUT
+    until = time.monotonic() + _DNS_TIMEOUT
     try:
         spf = [text for text in _texts(domain, until) or [] if text.lower().split()[:1] == ["v=spf1"]]
         keys = _texts(f"_domainkey.{domain}", until)
