@@ -195,6 +195,7 @@ def test_of_many_who_begin_again_with_the_right_password_at_once_one_signs_in(br
 def test_a_press_that_was_overtaken_leads_where_the_other_does(browser, monkeypatch):
     monkeypatch.setattr(sessions.Session, "claim", lambda _: False)
     assert browser.post("/auth/password", data={"password": PASSWORD}).location == "/home"
+    assert not is_signed_in(browser)
 
 
 def test_the_session_id_changes_when_the_step_is_done(browser):

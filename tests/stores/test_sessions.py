@@ -17,7 +17,7 @@ from instruments import at_once, change_user, later, quiet_app, raise_epoch, sam
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from redis.cluster import RedisCluster
 
-from magicauth import create_app, login_required, sessions
+from magicauth import login_required, sessions
 from magicauth.audit import signal
 from magicauth.crypto import digest
 from magicauth.models import Action, User
@@ -312,13 +312,6 @@ def test_an_id_that_a_browser_made_up_is_not_taken_over(app, ada):
     made_up = replay(app, "A" * 43)
     made_up.post("/auth", data={"email": EMAIL})
     assert session_id(made_up) not in ("", "A" * 43)
-
-
-@pytest.mark.parametrize(
-    "cookie", ["x" * 42, "x" * 44, "x" * 42 + "!", "../../../../../../../../../../../../../etc", "*" * 43]
-)
-def test_a_cookie_of_another_form_is_no_cookie(app, ada, cookie):
-    assert not is_signed_in(replay(app, cookie))
 
 
 # --- how long it lives -----------------------------------------------------------------------------------------------
@@ -633,10 +626,3 @@ def test_on_https_no_sibling_domain_can_plant_a_session(redis, redis_url, tmp_pa
         assert cookie.startswith("__Host-magicauth=")
         parts = {part.strip() for part in cookie.split(";")[1:]}
         assert parts == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
-
-
-def test_two_apps_can_be_made_in_one_process(redis, redis_url, tmp_path):
-    settings = {"MAGICAUTH_MODE": "development", "REDIS_URL": redis_url, "MAGICAUTH_MAIL_WORKER": "external"}
-    first = create_app(settings, instance_path=str(tmp_path / "one"))
-    second = create_app(settings, instance_path=str(tmp_path / "two"))
-    assert first.session_interface is not second.session_interface
