@@ -56,7 +56,7 @@ def create_app(
     if template_folder is not None:
         ours: Any = app.jinja_loader
         app.jinja_loader = ChoiceLoader([FileSystemLoader(template_folder), ours, PrefixLoader({"magicauth": ours})])
-    app.config.from_mapping(config.of_flask(settings or {}))
+    app.config.from_mapping(config.for_flask(settings or {}))
     app.config.from_mapping(config.load({**os.environ, **(settings or {})}, Path(app.instance_path)))
     development = app.config["MAGICAUTH_MODE"] == "development"
     _set_cookies(app)
@@ -75,7 +75,7 @@ def create_app(
     # In this order: a request to a foreign host or from a foreign site is refused before its body is read.
     for part in (logs, ops.metrics, hosts, csrf, reader, cors, headers, respond, theme, cli):
         part.init_app(app)
-    for name, setting in config.mistyped(name for name in os.environ if name.startswith("MAGICAUTH_")).items():
+    for name, setting in config.nearly(ours for ours in os.environ if ours.startswith("MAGICAUTH_")).items():
         log.warning("%s is no setting, and changes nothing: is %s meant?", name, setting)
     app.register_blueprint(auth.bp)
     app.register_blueprint(account.bp)

@@ -174,7 +174,7 @@ def _following_id(first: Challenge, send: int, purpose: Purpose) -> str:
     return keyring().derived_id(purpose, first.id if send == 1 else f"{first.id}/{send}")
 
 
-def succeed(challenge_id: str) -> tuple[str, bool]:
+def promise_successor(challenge_id: str) -> tuple[str, bool]:
     """The id of the challenge that takes the place of one that is over, and whether this is the first to ask for it: of
     many presses of a button at once, one sends a letter, and all go on with its challenge."""
     new_id = keyring().new_id()
@@ -183,7 +183,7 @@ def succeed(challenge_id: str) -> tuple[str, bool]:
     return (earlier.decode(), False) if earlier else (new_id, True)
 
 
-def unsucceed(challenge_id: str) -> None:
+def forget_successor(challenge_id: str) -> None:
     """Lets another take its place after all."""
     redis().delete(_successor_key(challenge_id))
 

@@ -36,9 +36,9 @@ _REDIS_OPTIONS = (
 )
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password")
 # Nor may it turn off what is checked; to say that it is on changes nothing.
-_AS_IT_IS = (("ssl_cert_reqs", "required"), ("ssl_check_hostname", "true"))
-# MAIL_SERVR is; PORT and DATABASE are names of others.
-_MISTYPED_LIKENESS = 0.9
+_TLS_DEFAULTS = (("ssl_cert_reqs", "required"), ("ssl_check_hostname", "true"))
+# MAIL_SERVR is taken for MAIL_SERVER, and PORT, which is another program's, for nothing.
+_NEARLY = 0.9
 # No budget counts for longer: Redis must be able to keep its counter.
 _LONGEST_LIMIT = 3660 * DAY
 
@@ -183,7 +183,7 @@ def _redis_url(value: str) -> str:
     try:
         allowed = () if "+" in parts.scheme else _REDIS_OPTIONS
         for name, option in parse_qsl(parts.query, keep_blank_values=True):
-            of_tls = name in _TLS_OPTIONS or (name, option.lower()) in _AS_IT_IS
+            of_tls = name in _TLS_OPTIONS or (name, option.lower()) in _TLS_DEFAULTS
             if name not in allowed and not (of_tls and parts.scheme.startswith("rediss")):
                 raise ValueError
         if "+" not in parts.scheme:
@@ -318,16 +318,16 @@ _NEEDED = {
 }
 
 
-def misspelt(names: Iterable[str]) -> dict[str, str]:
+def unknown(names: Iterable[str]) -> dict[str, str]:
     """Names that begin as settings of ours and are none, and what follows."""
     found = sorted(name for name in names if name.startswith("MAGICAUTH_") and name not in _KNOWN)
     near = {name: meant(name, _MISSPELT_LIKENESS) for name in found}
     return {name: "no setting of ours" + (f" ({near[name]} is meant?)" if near[name] else "") for name in found}
 
 
-def mistyped(names: Iterable[str]) -> dict[str, str]:
+def nearly(names: Iterable[str]) -> dict[str, str]:
     """Names that are none of our settings, but nearly: and which is meant. Other programs have theirs beside them."""
-    near = {name: meant(name, _MISTYPED_LIKENESS) for name in sorted(names) if name not in _KNOWN}
+    near = {name: meant(name, _NEARLY) for name in sorted(names) if name not in _KNOWN}
     return {name: setting for name, setting in near.items() if setting}
 
 
@@ -336,9 +336,9 @@ def meant(name: str, likeness: float) -> str:
     return next(iter(difflib.get_close_matches(name, _KNOWN, n=1, cutoff=likeness)), "")
 
 
-def of_flask(settings: Mapping[str, Any]) -> dict[str, Any]:
+def for_flask(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What is given to `create_app` for Flask, other extensions or the site itself. Raises ConfigError."""
-    problems = [f"{name} is {words}." for name, words in misspelt(settings).items()]
+    problems = [f"{name} is {words}." for name, words in unknown(settings).items()]
     kept_back = [name for name in settings if re.match(_SET_HERE, name)]
     problems += [f"{name} is magicauth's to set: see docs/configuration.md." for name in kept_back]
     if problems:

@@ -8,7 +8,7 @@ from typing import Any
 
 import flask_mail
 import sqlalchemy.exc
-from flask import Flask, current_app
+from flask import Flask, current_app, g, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from redis import UnixDomainSocketConnection
 from sqlalchemy import ExceptionContext, event
@@ -74,6 +74,16 @@ def init_app(app: Flask) -> None:
 def redis() -> Any:
     """The Redis client of the current app."""
     return current_app.extensions["magicauth-redis"]
+
+
+def note_hang(error: Exception) -> None:
+    """Remembers for the rest of this request that Redis, or the database, hangs: nobody waits for it twice."""
+    g.hangs = hung() or engines.hangs(error)
+
+
+def hung() -> bool:
+    """Whether this request has waited for it once."""
+    return has_app_context() and bool(g.get("hangs"))
 
 
 def keyring() -> Keyring:

@@ -15,9 +15,9 @@ from limits import RateLimitItem
 
 from magicauth import metrics
 from magicauth.addresses import canonical_for_counting
-from magicauth.engines import REDIS_IS_AWAY, hangs
+from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import PasswordsSpent, TooMany
-from magicauth.extensions import Script, keyring
+from magicauth.extensions import Script, hung, keyring, note_hang
 from magicauth.network import ip_address
 
 Kind = Literal["mails", "codes", "passwords"]
@@ -130,13 +130,12 @@ def _owe(counters: list[tuple[str, RateLimitItem]], places: int, seconds_ago: fl
 
 def _settle(response: Response) -> Response:
     places = g.pop("places_owed")
-    # What was asked for is done, and is not undone by a Redis that cannot count any more; who has waited for one that
-    # hangs does not wait for it again.
-    if not g.get("redis_hangs"):
+    # What was asked for is done, and is not undone by a Redis that cannot count any more.
+    if not hung():
         try:
             _pay(places)
         except REDIS_IS_AWAY as error:
-            g.redis_hangs = hangs(error)
+            note_hang(error)
     return response
 
 

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.routing import RequestRedirect
 
 from magicauth import notices
-from magicauth.engines import REDIS_IS_AWAY, hangs
+from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import (
     N_,
     Denied,
@@ -26,7 +26,7 @@ from magicauth.errors import (
     Unavailable,
     reason_of,
 )
-from magicauth.extensions import DATABASE_IS_AWAY, db, is_not_understood
+from magicauth.extensions import DATABASE_IS_AWAY, db, is_not_understood, note_hang
 from magicauth.migrating import tables_are_there
 from magicauth.models import User
 from magicauth.next_page import here
@@ -180,7 +180,7 @@ def _http_error(error: HTTPException) -> Any:
 def _away(error: Exception) -> Response:
     if _is_of_the_site(error):
         raise error
-    g.redis_hangs = hangs(error)
+    note_hang(error)
     return refused(Unavailable(reason=reason_of(error)))
 
 

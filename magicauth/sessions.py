@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
-from flask import Flask, Request, Response, current_app, g, has_app_context
+from flask import Flask, Request, Response, current_app, has_app_context
 from flask import session as flask_session
 from flask.sessions import SessionMixin
 from flask_session.redis.redis import RedisSessionInterface
@@ -27,7 +27,7 @@ from magicauth import cookies
 from magicauth.crypto import digest
 from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import SignInRequired
-from magicauth.extensions import redis
+from magicauth.extensions import hung, redis
 
 # A session that is only read is written again, to slide its idle time, when this much has passed since it last was,
 # or a quarter of the idle time if that is less.
@@ -219,11 +219,11 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         if not session.modified:
             return
         try:
-            if g.get("redis_hangs"):
+            if hung():
                 raise RedisTimeoutError
             self._save(app, session, response)
         except REDIS_IS_AWAY as error:
-            if session.only_slides and not g.get("redis_hangs"):
+            if session.only_slides and not hung():
                 # It was read a moment ago, and lasts as long as it did.
                 return
             session.if_lost()
@@ -253,8 +253,8 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         cookies.give(response, app.config["SESSION_COOKIE_NAME"], session.sid, kept_for)
 
     def _live(self, app: Flask, sid: str) -> dict[str, Any] | None:
-        if has_app_context() and g.get("redis_hangs"):
-            # Whoever has waited for it once does not wait again: the page that says so asks who reads it.
+        if hung():
+            # The page that says so asks who reads it.
             raise RedisTimeoutError
         stored = self.client.get(_key(sid))
         data = decode(stored) if stored else None

@@ -121,7 +121,7 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
 
 
 def _renewed(pending: Pending, renew: Callable[[str], Challenge]) -> Pending:
-    new_id, is_first = challenges.succeed(pending.challenge_id)
+    new_id, is_first = challenges.promise_successor(pending.challenge_id)
     # Who was first may have failed, and left nothing to wait for.
     if not is_first and (elsewhere := _opened_elsewhere(new_id)):
         return pending.asked_again(elsewhere)
@@ -129,7 +129,7 @@ def _renewed(pending: Pending, renew: Callable[[str], Challenge]) -> Pending:
         return pending.asked_again(renew(new_id))
     except Exception:
         with suppress(*REDIS_IS_AWAY):
-            challenges.unsucceed(pending.challenge_id)
+            challenges.forget_successor(pending.challenge_id)
         raise
 
 

@@ -17,9 +17,9 @@ def send_code(user: User, under_way: Pending | None, visitor: Visitor, session: 
     def ask(challenge_id: str) -> Challenge:
         return email_proof.ask("fresh", user.canonical_email, user.email, user, visitor, challenge_id=challenge_id)
 
-    # In the place of none, so that of two first presses at once one sends a letter.
-    none = Pending(f"fresh:{digest(session.sid or '')}", "fresh", user.canonical_email, sent=0, until=0)
-    return email_proof.resend(under_way or none, visitor, user.session_epoch, ask)
+    # Names no challenge that there is, but this session's first: of two first presses at once one sends a letter.
+    never_asked = Pending(f"fresh:{digest(session.sid or '')}", "fresh", user.canonical_email, sent=0, until=0)
+    return email_proof.resend(under_way or never_asked, visitor, user.session_epoch, ask)
 
 
 def by_password(user: User, password: str, visitor: Visitor) -> None:

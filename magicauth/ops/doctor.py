@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from flask import current_app
 
 from magicauth import migrating, outbox
-from magicauth.config import SECRET_KEY_LENGTH, misspelt, mistyped
+from magicauth.config import SECRET_KEY_LENGTH, nearly, unknown
 from magicauth.errors import reason_of
 from magicauth.extensions import db, redis
 from magicauth.network import is_loopback
@@ -48,7 +48,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Every finding. Asks Redis, the database, the mail server and DNS; changes nothing that lasts."""
     findings: list[Finding] = []
-    of_settings = (_mode, _keys, _public_url, _proxies, _origins, _cookies, _times, _metrics_token, _misspelt)
+    of_settings = (_mode, _keys, _public_url, _proxies, _origins, _cookies, _times, _metrics_token, _names)
     for check in (*of_settings, _redis, _database, _mail, _sender):
         findings.extend(check())
     return findings
@@ -130,12 +130,12 @@ def _metrics_token() -> Iterator[Finding]:
         yield Finding("MAGICAUTH_METRICS_TOKEN", "warning", _GUESSABLE)
 
 
-def _misspelt() -> Iterator[Finding]:
-    nearly = mistyped(os.environ)
-    for name, setting in nearly.items():
+def _names() -> Iterator[Finding]:
+    meant = nearly(os.environ)
+    for name, setting in meant.items():
         state: State = "wrong" if name.startswith("MAGICAUTH_") else "warning"
         yield Finding(name, state, f"no setting of ours ({setting} is meant?)")
-    for name, words in misspelt(os.environ.keys() - nearly.keys()).items():
+    for name, words in unknown(os.environ.keys() - meant.keys()).items():
         yield Finding(name, "warning", words)
 
 
