@@ -7,6 +7,7 @@ from instruments import change_user
 from pages import EMAIL, PASSWORD
 
 from browser.windows import DESKTOP, NO_SCRIPT, PHONE, Window
+from magicauth.testing import sign_in as sign_in_for_test
 
 pytestmark = pytest.mark.browser
 for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
@@ -59,6 +60,18 @@ def test_saying_again_who_one_is_leads_back_to_what_was_typed(serve, open_window
     window.type_code(site.letter(NEW).code).arrive("/account")
     assert "Your email address is changed." in window.text
     assert window.signed_in_as() == NEW
+
+
+def test_a_button_that_wants_it_is_pressed_once_more(site, open_window):
+    other, stale = open_window().become(site.with_account()), site.app.test_client()
+    sign_in_for_test(stale, EMAIL, fresh=False)
+    window = open_window(PHONE).become(stale).go("/account/sessions")
+    window.press("Sign out everywhere else").arrive("/auth/fresh")
+    fresh_again(window).arrive("/account/sessions")
+    assert "Press the button once more to finish." in window.text
+    assert other.signed_in_as() == EMAIL
+    window.press("Sign out everywhere else").see("text=All other sessions are ended.")
+    assert (other.signed_in_as(), window.signed_in_as()) == (None, EMAIL)
 
 
 def test_the_old_address_can_take_the_account_back(site, window, open_window):
