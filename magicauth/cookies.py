@@ -15,6 +15,7 @@ def give(response: Response, name: str, value: str, life: int | None) -> None:
 def take_back(response: Response, name: str) -> None:
     """Ends the cookie `name`."""
     response.delete_cookie(name, **_attributes())
+    response.headers["Cache-Control"] = "no-store"
 
 
 def _attributes() -> dict[str, Any]:

@@ -16,7 +16,10 @@ def here() -> str:
 
 def _page_before() -> str:
     """The page of ours whose form or button was sent, as the browser says."""
-    parts = urlsplit(request.referrer or "")
+    try:
+        parts = urlsplit(request.referrer or "")
+    except ValueError:
+        return ""
     path = own_path(f"{parts.path}?{parts.query}".rstrip("?")) if parts.netloc == request.host else ""
     return path if _is_page(parts.path) else ""
 

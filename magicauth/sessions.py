@@ -58,7 +58,6 @@ class Session(SessionMixin):
         self._load = load
         self._data: dict[str, Any] | None = None
         self.modified = False
-        self.only_slides = False
         self.accessed = False
         self.sid: str | None = None
         self.replaced: str | None = None
@@ -99,6 +98,15 @@ class Session(SessionMixin):
     def permanent(self, value: bool) -> None:
         """Nothing: that was decided by whoever signed in, and no page of a site's own lengthens it."""
 
+    @property
+    def modified(self) -> bool:  # type: ignore[override]
+        """Whether it is to be written. A site's view sets it where it changed what lies inside a value."""
+        return self._modified
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._modified, self.only_slides = value, False
+
     def renew(self, *, carried_on: bool = True) -> None:
         """Gives the session a new id, and ends the old one, when it is next written. With `carried_on` nothing is kept
         if the old one was revoked during this request."""
@@ -107,7 +115,6 @@ class Session(SessionMixin):
         self.carried_on = carried_on
         self.sid = None
         self.modified = True
-        self.only_slides = False
 
     def claim(self) -> bool:
         """Ends it under its id, now, for exactly one of all requests that try: that one goes on, under a new id."""
@@ -132,25 +139,23 @@ class Session(SessionMixin):
         """Writes what is magicauth's."""
         self.data.update(ours)
         self.modified = True
-        self.only_slides = False
 
     def slide(self, **ours: Any) -> None:
         """Writes what is as good left as it was: when it was last seen, and what its page shows."""
         self.data.update(ours)
-        self.only_slides = not self.modified or self.only_slides
+        only_slides = not self.modified or self.only_slides
         self.modified = True
+        self.only_slides = only_slides
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key in _OURS:
             raise ValueError(f"session[{key!r}] is magicauth's own: take another name.")
         self.data[key] = value
         self.modified = True
-        self.only_slides = False
 
     def __delitem__(self, key: str) -> None:
         del self.data[key]
         self.modified = True
-        self.only_slides = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.data)
@@ -356,8 +361,8 @@ def find(user_id: str, handle: str) -> str | None:
 def revoke(user_id: str, store_id: str) -> bool:
     """Ends a session of that user. False if it has ended already."""
     # In this order: a Redis that fails in between leaves it listed, and who presses again has ended it.
-    redis().delete(_PREFIX + store_id)
-    return bool(redis().zrem(_index_key(user_id), store_id))
+    ended = redis().delete(_PREFIX + store_id)
+    return bool(redis().zrem(_index_key(user_id), store_id) or ended)
 
 
 def revoke_all(user_id: str, epoch: int, but: Session | None = None) -> None:

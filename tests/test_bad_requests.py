@@ -214,3 +214,9 @@ def test_no_cookie_but_one_of_ours_makes_a_browser_known_to_an_account(quiet, co
     header = {"Cookie": f"magicauth-device={cookie}".encode().decode("latin-1").replace("\r", "").replace("\n", "")}
     with quiet.application.test_request_context("/", headers=header):
         assert visitor().device(EMAIL) == ""
+
+
+@pytest.mark.parametrize("referrer", ["http://[", "http://[::1", "http://a]b/", "\x7f", "//"])
+def test_a_referrer_that_is_none_is_no_error_of_ours(client, referrer):
+    for path, status in (("/nowhere", 404), ("/account/sessions/end_others", 303), ("/auth/reset", 400)):
+        assert client.post(path, headers={"Referer": referrer}).status_code == status

@@ -334,6 +334,7 @@ def test_what_a_view_flashes_is_on_the_next_page_of_ours_once(client):
         ("http://localhost/form?x=1", "/form?x=1", "/form?x=1"),
         ("http://evil.example/form", "", "/account"),
         ("http://localhost/transfer", "", "/account"),
+        ("http://[", "", "/account"),
         ("", "", "/account"),
     ],
 )

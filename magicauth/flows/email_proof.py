@@ -122,9 +122,12 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
 
 def _renewed(pending: Pending, renew: Callable[[str], Challenge]) -> Pending:
     new_id, is_first = challenges.promise_successor(pending.challenge_id)
-    # Who was first may have failed, and left nothing to wait for.
-    if not is_first and (elsewhere := _opened_elsewhere(new_id)):
-        return pending.asked_again(elsewhere)
+    if not is_first:
+        if elsewhere := _opened_elsewhere(new_id):
+            return pending.asked_again(elsewhere)
+        # Who was first has failed; or it was answered, and is not opened again.
+        challenges.forget_successor(pending.challenge_id)
+        new_id, _ = challenges.promise_successor(pending.challenge_id)
     try:
         return pending.asked_again(renew(new_id))
     except Exception:
