@@ -155,8 +155,10 @@ def follow_up(first: Challenge, send: int, purpose: Purpose, email: str, **field
     before = _followed(first, min(send, first.followed), purpose)
     if first.followed >= send:
         return before
-    # A link works once: what was answered, or mistyped too often, is not opened again.
-    is_good = before is not None and before.opens < ADDRESS_ATTEMPTS
+    # A link works once: what was answered, mistyped too often or ended with its account's epoch is not opened again.
+    is_good = (
+        before is not None and before.opens < ADDRESS_ATTEMPTS and before.epoch == fields.get("epoch", before.epoch)
+    )
     challenge_id = before.id if before and is_good else _following_id(first, send if first.followed else 1, purpose)
     asker = {name: getattr(first, name) for name in ("ip", "device", "browser", "next")}
     challenge = issue(purpose, email, challenge_id, **asker, **fields)

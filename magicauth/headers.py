@@ -2,18 +2,24 @@
 
 from flask import Flask, Response
 
+from magicauth.sessions import this_session
+
 _CSP = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 _HSTS = "max-age=31536000; includeSubDomains"
 
 
 def init_app(app: Flask) -> None:
-    """Adds them after each request; a view that set one itself keeps its own."""
+    """Adds them after each request; a view that set one itself keeps its own, but that
+    what was made of a session is kept by its reader alone."""
     ours = [*for_static(app), ("X-Frame-Options", "DENY"), ("Cache-Control", "no-store")]
 
     @app.after_request
     def add_headers(response: Response) -> Response:
         for name, value in ours:
             response.headers.setdefault(name, value)
+        # What `send_file` says of every file, and views of pages that greet their reader.
+        if this_session().is_known and not response.cache_control.private:
+            response.headers["Cache-Control"] = "no-store"
         return response
 
 

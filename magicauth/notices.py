@@ -48,7 +48,7 @@ def notice() -> str | None:
     """The sentence that an earlier request left for this page, once."""
     if this_session().has_cookie and "notice" in session:
         # A browser, or a proxy, that asks by HEAD shows nothing.
-        return str(session["notice"] if request.method == "HEAD" else session.pop("notice"))
+        return str(session["notice"] if request.method == "HEAD" else this_session().drop("notice"))
     farewell = _FAREWELLS.get(request.cookies.get(_FAREWELL_COOKIE, ""))
     if farewell and request.method != "HEAD":
 

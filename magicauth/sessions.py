@@ -85,6 +85,11 @@ class Session(SessionMixin):
         return self._cookie is not None or self._data is not None
 
     @property
+    def is_known(self) -> bool:
+        """Whether this request has looked into it, and found something."""
+        return bool(self._data)
+
+    @property
     def has_ended(self) -> bool:
         """Whether a cookie came to which there is no session any more."""
         return self._cookie is not None and not self.data
@@ -99,7 +104,7 @@ class Session(SessionMixin):
         """Nothing: that was decided by whoever signed in, and no page of a site's own lengthens it."""
 
     @property
-    def modified(self) -> bool:  # type: ignore[override]
+    def modified(self) -> bool:
         """Whether it is to be written. A site's view sets it where it changed what lies inside a value."""
         return self._modified
 
@@ -131,6 +136,12 @@ class Session(SessionMixin):
                 user_id, _, store_id = renewed.decode().partition(".")
                 revoke(user_id, store_id)
                 names.append(store_id)
+
+    def drop(self, name: str) -> Any:
+        """What is magicauth's, shown now and as good shown again."""
+        value = self.data.pop(name)
+        self.slide()
+        return value
 
     def __getitem__(self, key: str) -> Any:
         return self.data[key]
@@ -237,10 +248,12 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             _answer_instead(response, app.make_response(app.handle_user_exception(refusal)))
 
     def _save(self, app: Flask, session: Session, response: Response) -> None:
-        if session.owner and session.get("user_id") != session.owner:
-            session.end_renewed()
+        ends_owners = bool(session.owner) and session.get("user_id") != session.owner
         if not session:
             self._end(session)
+            # Not before: one that is being renewed just now finds its old id gone, or is found here.
+            if ends_owners:
+                session.end_renewed()
             cookies.take_back(response, app.config["SESSION_COOKIE_NAME"])
             return
         life = _life(session.data)
@@ -254,6 +267,8 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             # Whoever loses the race for the old one, to a sign-out or a revocation, must not bring it back anew.
             self._end(session)
             return
+        if ends_owners:
+            session.end_renewed()
         kept_for = min(_COOKIE_LIFE, _life_at_most(session.data)) if session.permanent else None
         cookies.give(response, app.config["SESSION_COOKIE_NAME"], session.sid, kept_for)
 

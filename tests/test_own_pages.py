@@ -307,6 +307,44 @@ def test_what_its_view_says_of_keeping_an_answer_stands_unless_it_brings_a_cooki
     assert client.get("/broken?cart=1").headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize(("said", "kept"), [("public, max-age=60", "no-store"), ("private, max-age=60", "")])
+def test_what_was_made_of_a_session_is_kept_by_its_reader_alone(app, said, kept):
+    @login_required
+    def answer():
+        response = make_response(current_user.name)
+        response.headers["Cache-Control"] = said
+        return response
+
+    client = breaking(app, answer)
+    sign_up(client)
+    assert client.get("/broken").headers["Cache-Control"] == (kept or said)
+
+
+def test_what_it_changed_inside_a_value_is_kept_or_refused(app, redis, full):
+    @login_required
+    def add():
+        session.setdefault("items", []).append("x")
+        session.modified = True
+        return session["items"]
+
+    client = breaking(app, add)
+    sign_up(client)
+    assert client.get("/broken").get_json() == ["x"]
+    with later(redis, 120):
+        with full():
+            assert client.get("/broken").status_code == 503
+        assert client.get("/broken").get_json() == ["x", "x"]
+
+
+def test_who_is_told_something_reads_on_in_a_full_redis(client, full):
+    sign_up(client)
+    client.post("/account", data={"name": "Ada King"})
+    with full():
+        assert "Saved." in client.get("/account").text
+    assert "Saved." in client.get("/account").text
+    assert "Saved." not in client.get("/account").text
+
+
 def test_nor_is_a_refusal_kept_that_takes_its_place(app, full):
     def answer():
         session["cart"] = 1

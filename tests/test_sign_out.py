@@ -7,6 +7,8 @@ from pathlib import Path
 from instruments import same_browser, session_id
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
 
+from magicauth import sessions
+
 
 def test_signing_out_ends_the_session_on_the_server(client, redis):
     sign_up(client)
@@ -99,3 +101,16 @@ def test_somebody_else_can_sign_in_afterwards(client):
     client.post("/logout")
     sign_up(client, "eve@example.org", name="Eve")
     assert client.get("/home", headers=JSON).get_json()["user"]["email"] == "eve@example.org"
+
+
+def test_a_session_that_is_renewed_just_while_it_is_ended_does_not_outlive_it(ada, monkeypatch):
+    tab, end = same_browser(ada), sessions.SessionInterface._end
+
+    def renew_and_end(interface, session):
+        monkeypatch.setattr(sessions.SessionInterface, "_end", end)
+        assert tab.post("/auth/fresh", data={"password": PASSWORD}).status_code == 303
+        return end(interface, session)
+
+    monkeypatch.setattr(sessions.SessionInterface, "_end", renew_and_end)
+    assert ada.post("/logout").location == "/auth"
+    assert not is_signed_in(tab)

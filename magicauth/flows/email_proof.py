@@ -100,7 +100,7 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
     or a new one, which `renew` opens under an id, if its guesses or its time are over, or the account is no longer as
     it was (`epoch` is what it is now, 0 for a stranger). Raises TooMany."""
     challenge = challenges.get(pending.challenge_id)
-    if challenge is None or not challenge.is_open or challenge.epoch != epoch:
+    if challenge is None or not challenge.is_open:
         return _renewed(pending, renew)
     asker = visitor.asker(pending.email)
     wait = seconds_to_wait(challenge)
@@ -108,6 +108,9 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
         # Whoever waits for so long is not told then to wait for a budget.
         wait_for_budget = limits.seconds_to_wait("mails", asker)
         raise LetterOnItsWay(max(wait, wait_for_budget))
+    # Not before: who asked for somebody else's address would learn at once that the account was changed.
+    if challenge.epoch != epoch:
+        return _renewed(pending, renew)
     limits.take("mails", asker)
     again, wait_after_all = challenges.resend(challenge)
     if again is None:

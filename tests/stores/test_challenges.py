@@ -242,6 +242,13 @@ def test_what_follows_again_is_the_same_while_it_is_good(context):
     assert challenges.get(opened.id).opens == challenges.ADDRESS_ATTEMPTS
 
 
+def test_what_ended_with_the_epoch_of_its_account_is_not_opened_again(context):
+    first = challenges.issue("sign_up", EMAIL)
+    opened = challenges.follow_up(challenges.get(first.id), 1, "sign_in", EMAIL, user_id="0" * 32, epoch=1)
+    again = challenges.follow_up(challenges.get(first.id), 2, "sign_in", EMAIL, user_id="0" * 32, epoch=2)
+    assert again.id != opened.id
+
+
 def test_what_follows_from_one_that_is_over_does_not_make_it_anew(context, redis):
     first = challenges.issue("sign_in", EMAIL)
     read = challenges.get(first.id)
