@@ -20,7 +20,8 @@ from magicauth.crypto import Keyring
 
 DATABASE_CONNECT_TIMEOUT = 2
 _DATABASE_STATEMENT_TIMEOUT_MS = 5000
-_SQLITE_BUSY_TIMEOUT_MS = 2000
+# Longer than a slow disk holds up the one writer.
+_SQLITE_BUSY_TIMEOUT_MS = 4000
 # What the database raises when it is away, full, read-only, damaged, too slow or not migrated.
 DATABASE_IS_AWAY = (
     sqlalchemy.exc.OperationalError,
