@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from flask import Response, after_this_request, get_flashed_messages, request, session
+from markupsafe import Markup
 
 from magicauth import cookies
 from magicauth.errors import N_
@@ -41,7 +42,9 @@ def bid_farewell(name: str) -> None:
 def flashes() -> Iterable[str]:
     """What views of a site's own left by Flask's `flash` for the next page, once."""
     kept = this_session().has_cookie and request.method != "HEAD" and "_flashes" in session
-    return (str(message) for message in get_flashed_messages()) if kept else ()
+    return (
+        (message if isinstance(message, Markup) else str(message) for message in get_flashed_messages()) if kept else ()
+    )
 
 
 def notice() -> str | None:

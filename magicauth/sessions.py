@@ -19,7 +19,9 @@ import msgspec
 from flask import Flask, Request, Response, current_app, has_app_context
 from flask import session as flask_session
 from flask.sessions import SessionMixin
+from flask_babel.speaklater import LazyString
 from flask_session.redis.redis import RedisSessionInterface
+from markupsafe import Markup
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -159,6 +161,9 @@ class Session(SessionMixin):
         self.only_slides = only_slides
 
     def __setitem__(self, key: str, value: Any) -> None:
+        if not isinstance(key, str):
+            # Ours are stored as numbers: one of a site's would stand for who is signed in.
+            raise TypeError(f"session[{key!r}]: names in a session are text.")
         if key in _OURS:
             raise ValueError(f"session[{key!r}] is magicauth's own: take another name.")
         self.data[key] = value
@@ -182,7 +187,8 @@ def put_back(sid: str, data: dict[str, Any]) -> None:
 
 def of_the_site(data: Mapping[str, Any]) -> dict[str, Any]:
     """What a site's own pages have put into a session."""
-    return {name: value for name, value in data.items() if name not in _OURS}
+    # A number is a name of ours that only a newer release knows.
+    return {name: value for name, value in data.items() if isinstance(name, str) and name not in _OURS}
 
 
 def this_session() -> Session:
@@ -200,18 +206,38 @@ _NUMBER_OF: dict[str, Any] = {name: number for number, name in enumerate(_NUMBER
 _NAME_OF: dict[Any, str] = dict(enumerate(_NUMBERED))
 
 
+# The number of msgpack's extension that stands for text that is HTML.
+_MARKUP = 1
+
+
 def encode(data: dict[str, Any]) -> bytes:
     """A session as Redis holds it."""
-    return msgspec.msgpack.encode({_NUMBER_OF.get(name, name): value for name, value in data.items()})
+    numbered = {_NUMBER_OF.get(name, name): value for name, value in data.items()}
+    return msgspec.msgpack.encode(numbered, enc_hook=_encode_text)
 
 
 def decode(stored: bytes) -> dict[str, Any] | None:
     """What `encode` was given, or None for what is no session. Only msgpack, and never a pickle."""
     with contextlib.suppress(msgspec.DecodeError):
-        data = msgspec.msgpack.decode(stored)
+        data = msgspec.msgpack.decode(stored, ext_hook=_decode_text)
         # A number that a newer release has added stays one, and is written back as it came.
         return {_NAME_OF.get(key) or key: value for key, value in data.items()} if isinstance(data, dict) else None
     return None
+
+
+def _encode_text(value: Any) -> Any:
+    """What sites flash beside plain text: HTML, and sentences that are translated when they are read."""
+    if isinstance(value, Markup):
+        return msgspec.msgpack.Ext(_MARKUP, value.encode())
+    if isinstance(value, LazyString):
+        return str(value)
+    raise TypeError(f"A session cannot hold {value!r}.")
+
+
+def _decode_text(kind: int, content: memoryview) -> Any:
+    if kind != _MARKUP:
+        raise msgspec.DecodeError(f"extension {kind}")
+    return Markup(bytes(content).decode())  # noqa: S704  (what the site had called so)
 
 
 class SessionInterface(RedisSessionInterface):  # type: ignore[misc]

@@ -17,7 +17,9 @@ from flask import (
     session,
 )
 from flask.testing import FlaskClient
+from flask_babel import lazy_gettext
 from instruments import later, session_id
+from markupsafe import Markup
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
 from sqlalchemy import text
 from sqlalchemy.orm.exc import StaleDataError
@@ -265,7 +267,7 @@ def test_under_test_and_in_the_debugger_a_mistake_is_raised(app):
 # --- what they keep and say ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["user_id", "name", "email", "wanted", "pending", "notice"])
+@pytest.mark.parametrize("name", ["user_id", "name", "email", "wanted", "pending", "notice", 0, 4])
 def test_what_a_session_holds_of_ours_is_not_written_over(app, name):
     def write():
         session[name] = "x"
@@ -367,6 +369,36 @@ def test_what_a_view_flashes_is_on_the_next_page_of_ours_once(client):
 
 
 @pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (Markup("Read <b>this</b>."), "Read <b>this</b>."),
+        ("Read <b>this</b>.", "Read &lt;b&gt;this&lt;/b&gt;."),
+        (lazy_gettext("Read this."), "Read this."),
+    ],
+)
+def test_html_that_a_view_flashes_stays_html_and_text_stays_text(app, client, said, shown):
+    @app.post("/say")
+    def say():
+        flash(said)
+        return redirect("/auth")
+
+    client.post("/say")
+    assert shown in client.get("/auth").text
+
+
+def test_what_a_session_cannot_hold_is_refused_and_named(app, client):
+    app.testing = True
+
+    @app.post("/object")
+    def keep_object():
+        session["cart"] = object()
+        return ""
+
+    with pytest.raises(TypeError, match="A session cannot hold <object"):
+        client.post("/object")
+
+
+@pytest.mark.parametrize(
     ("referrer", "page", "fresh_page"),
     [
         ("http://localhost/form?x=1", "/form?x=1", "/form?x=1"),
@@ -413,4 +445,4 @@ def test_its_options_for_the_database_go_beside_ours(make_new_app):
     app = make_new_app(SQLALCHEMY_ENGINE_OPTIONS=options)
     with app.app_context():
         assert db.engine.pool.size() == 3 and db.engine.hide_parameters
-    assert app.config["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"] == {"timeout": 2.0, "check_same_thread": False}
+    assert app.config["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"] == {"timeout": 4.0, "check_same_thread": False}

@@ -50,7 +50,7 @@ def test_more_fields_than_this_release_knows_are_left_alone(redis, redis_url, tm
         browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
         (key,) = _open_sign_ins(redis)
         redis.hset(key, "later", "1")
-        rewrite(redis, browser, lambda data: data["pending"].update(later=1))
+        rewrite(redis, browser, lambda data: (data["pending"].update(later=1), data.update({99: "later"})))
         jobs = "{magicauth-mail}:letters.msgs"
         ((number, job),) = redis.hgetall(jobs).items()
         message = json.loads(job)
