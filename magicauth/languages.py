@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from flask_babel import get_locale
+from flask import Flask, current_app
+from flask_babel import get_babel, get_locale
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
@@ -56,20 +57,20 @@ def translate(context: Context, message: str, **values: Any) -> str:
 
     In Flask-Babel's place, which asks for the reader's language anew at each message: a third of a page's time.
     """
-    return _filled(context, _messages(context.get("lang")).gettext(message) if message else "", values)
+    return _filled(context, _messages_of(context).gettext(message) if message else "", values)
 
 
 @pass_context
 def translate_plural(context: Context, singular: str, plural: str, number: int, **values: Any) -> str:
     """A template's `ngettext()`: with the plural form that the language has for `%(num)s`."""
-    text = _messages(context.get("lang")).ngettext(singular, plural, number)
+    text = _messages_of(context).ngettext(singular, plural, number)
     return _filled(context, text, {"num": number, **values})
 
 
 def in_words(message: str) -> str:
     """The message in the reader's language."""
     # To the empty message a catalogue's answer is its header.
-    return _messages().gettext(message) if message else ""
+    return _messages(current_app, None).gettext(message) if message else ""
 
 
 def _filled(context: Context, text: str, values: dict[str, Any]) -> str:
@@ -78,14 +79,26 @@ def _filled(context: Context, text: str, values: dict[str, Any]) -> str:
     return text % values if values or "%" in text else text
 
 
-def _messages(language: str | None = None) -> gettext.NullTranslations:
+def _messages_of(context: Context) -> gettext.NullTranslations:
+    environment: Any = context.environment
+    return _messages(environment.app, context.get("lang"))
+
+
+def _messages(app: Flask, language: str | None) -> gettext.NullTranslations:
     if language is None:
         locale = get_locale()
         language = locale.language if locale else SOURCE
-    return _catalogue(language)
+    return _catalogue(language, *get_babel(app).translation_directories)
 
 
 @functools.cache
-def _catalogue(language: str) -> gettext.NullTranslations:
+def _catalogue(language: str, *folders: str) -> gettext.NullTranslations:
+    """What a site's own catalogues say of a message, then what ours do."""
     # The source language has none, nor need it: its messages are their own translations.
-    return gettext.translation("messages", FOLDER, [language], fallback=True)
+    first, *others = (
+        gettext.translation("messages", folder, [language], fallback=True)
+        for folder in dict.fromkeys((*folders, str(FOLDER)))
+    )
+    for other in others:
+        first.add_fallback(other)
+    return first

@@ -5,14 +5,16 @@ import gettext
 import re
 from html import unescape
 
+import flask_babel
 import pytest
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
-from babel.messages.mofile import read_mo
+from babel.messages.mofile import read_mo, write_mo
 from babel.messages.plurals import get_plural
 from babel.messages.pofile import read_po
 from bs4 import BeautifulSoup, Comment, Doctype
+from flask import render_template_string
 from instruments import change_user
 from jinja2 import Environment, nodes
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
@@ -518,3 +520,29 @@ def test_somebody_signs_up_and_in_without_meeting_english(client, mailbox, heade
     see(sessions, "Where you are signed in", "This browser")
     assert on in sessions.text
     see(client.get("/account/activity"), "Activity", "Account made", "Signed in", "Signed out")
+
+
+# --- words of a site's own -------------------------------------------------------------------------------------------
+
+
+def test_a_sites_own_catalogues_go_before_ours_which_say_the_rest(make_app, tmp_path):
+    words = {"de": {"Sign in": "Eintreten", "Spring": "Frühling"}, "en": {"Continue": "Go on"}}
+    for code, messages in words.items():
+        catalogue = Catalog(locale=code)
+        for message, translation in messages.items():
+            catalogue.add(message, translation)
+        (tmp_path / code / "LC_MESSAGES").mkdir(parents=True)
+        with (tmp_path / code / "LC_MESSAGES" / "messages.mo").open("wb") as file:
+            write_mo(file, catalogue)
+    app = make_app(BABEL_TRANSLATION_DIRECTORIES=str(tmp_path))
+
+    @app.get("/spring")
+    def spring():
+        return {"words": [render_template_string("{{ _('Spring') }}"), flask_babel.gettext("Spring")]}
+
+    german = app.test_client().get("/auth", headers={"Accept-Language": "de"}).text
+    assert "<h1>Eintreten</h1>" in german and "Weiter</button>" in german
+    assert "Go on</button>" in app.test_client().get("/auth").text
+    answer = app.test_client().get("/spring", headers={"Accept-Language": "de"})
+    assert answer.get_json() == {"words": ["Frühling", "Frühling"]}
+    assert "<h1>Anmelden</h1>" in make_app().test_client().get("/auth", headers={"Accept-Language": "de"}).text
