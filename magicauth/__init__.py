@@ -37,10 +37,11 @@ from magicauth import (
 )
 from magicauth.guards import admin_required, current_user, fresh_sign_in_required, login_required
 from magicauth.mailbox import Mailbox
+from magicauth.reader import own_body
 
 log = logging.getLogger("magicauth")
 
-__all__ = ["admin_required", "create_app", "current_user", "fresh_sign_in_required", "login_required"]
+__all__ = ["admin_required", "create_app", "current_user", "fresh_sign_in_required", "login_required", "own_body"]
 
 
 def create_app(

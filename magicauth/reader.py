@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from io import BytesIO
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from flask import Flask, current_app, g, request
@@ -15,7 +16,11 @@ from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
 _BODY_BYTES = 64 * 1024
 _DISCARDED_MOST = 1024 * 1024
 _PARTS_MOST = 100
+# Flask's default, for views that read their body themselves.
+_PARTS_OF_VIEW = 1000
 _URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 
 def init_app(app: Flask) -> None:
@@ -27,19 +32,35 @@ def init_app(app: Flask) -> None:
     app.before_request(read_body)
 
 
+def own_body(max_content_length: int) -> Callable[[View], View]:
+    """For a view of a site's own that reads its body itself, from Flask's `request`: uploads, lists, whatever a webhook
+    sends; of so many bytes at most (413)."""
+
+    def decorate(view: View) -> View:
+        view.max_content_length = max_content_length  # type: ignore[attr-defined]
+        return view
+
+    return decorate
+
+
 def read_body() -> None:
     """Keeps the body's fields for `read`. Raises TooLarge (413), UnsupportedMediaType (415) or Invalid (400)."""
     g.fields = {}
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
-    if (request.content_length or 0) > _BODY_BYTES:
+    views = current_app.view_functions
+    own = getattr(views.get(request.endpoint or ""), "max_content_length", None)
+    most = _BODY_BYTES if own is None else own
+    if (request.content_length or 0) > most:
         _discard_body()
         raise TooLarge
-    if is_json():
-        g.fields = _json_fields(_body())
+    if own is not None:
+        _leave_to_view(own)
+    elif is_json():
+        g.fields = _json_fields(_body(most))
     elif request.mimetype in (_URLENCODED, _MULTIPART):
-        g.fields = _form_fields(_body())
-    elif _body():
+        g.fields = _form_fields(_body(most))
+    elif _body(most):
         raise UnsupportedMediaType
 
 
@@ -127,7 +148,15 @@ def _quality(named: dict[str, float], mimetype: str) -> float:
     return next((named[one] for one in ranges if one in named), 0.0)
 
 
-def _body() -> bytes:
+def _leave_to_view(most: int) -> None:
+    request.max_content_length = most + 1
+    request.max_form_memory_size, request.max_form_parts = most, _PARTS_OF_VIEW
+    if not request.content_length:
+        # What announces no length is cut by Werkzeug without a word.
+        _body(most)
+
+
+def _body(most: int) -> bytes:
     """The whole body, which stays readable for views that a site builder adds."""
     try:
         body = request.get_data()
@@ -136,7 +165,7 @@ def _body() -> bytes:
     except Exception:
         # Each server has exceptions of its own for chunks that it cannot read.
         raise Invalid(reason="unreadable body") from None
-    if len(body) > _BODY_BYTES:
+    if len(body) > most:
         raise TooLarge
     if len(body) < (request.content_length or 0):
         # The connection broke; what a form lost with its end may be what it meant.

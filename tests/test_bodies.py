@@ -9,9 +9,12 @@ import pytest
 from flask import request
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.unreader import IterUnreader
-from pages import JSON
+from pages import JSON, other_browser
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
+
+from magicauth import login_required, own_body
+from magicauth.testing import sign_in
 
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
 LIMIT = 64 * 1024
@@ -81,6 +84,52 @@ def test_a_view_of_a_site_builder_can_read_the_body_too(make_new_app):
     client = app.test_client()
     assert client.post("/reports", data={"title": "May"}).get_json() == {"form": {"title": "May"}, "json": None}
     assert client.post("/reports", json={"title": "May"}).get_json() == {"form": {}, "json": {"title": "May"}}
+
+
+@pytest.fixture
+def uploads(make_new_app):
+    """A client of a site with a view that reads its body itself."""
+    app = make_new_app()
+
+    @app.post("/uploads")
+    @own_body(max_content_length=200_000)
+    @login_required
+    def upload():
+        files = [len(file.read()) for file in request.files.values()]
+        return {"files": files, "tags": request.form.getlist("tag"), "bytes": len(request.get_data())}
+
+    client = app.test_client()
+    sign_in(client)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ({"data": {"a": (io.BytesIO(b"x" * 150_000), "a.png"), "tag": ["a", "b"]}}, ([150_000], ["a", "b"], 0)),
+        ({"data": {"tag": ["a", "b"]}}, ([], ["a", "b"], 0)),
+        ({"data": {"tag": ["x" * 150_000]}}, ([], ["x" * 150_000], 0)),
+        ({"data": {f"{number}": (io.BytesIO(b"x"), "x.txt") for number in range(150)}}, ([1] * 150, [], 0)),
+        ({"data": b"x" * 200_000, "content_type": "text/csv"}, ([], [], 200_000)),
+        ({"json": [1, 2]}, ([], [], 6)),
+    ],
+    ids=["a file and a list", "a list", "a long text", "many parts", "bytes", "JSON that is no object"],
+)
+def test_a_view_may_read_its_body_itself(uploads, sent, read):
+    answer = uploads.post("/uploads", **sent)
+    assert answer.status_code == 200
+    assert tuple(answer.get_json().values()) == read
+
+
+def test_it_is_guarded_and_bounded_as_any_other(uploads):
+    assert uploads.post("/uploads", data=b"x" * 200_001).status_code == 413
+    foreign = {"Origin": "https://evil.example"}
+    assert uploads.post("/uploads", data=b"x", headers=foreign).status_code == 403
+    assert other_browser(uploads).post("/uploads", data=b"x", headers=JSON).status_code == 401
+    for size, status in ((200_000, 200), (200_001, 413)):
+        stream = Body(ChunkedReader(None, IterUnreader(iter([chunk(b"x" * size) + chunk(b"")]))))
+        overrides = {"wsgi.input": stream, "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+        assert uploads.post("/uploads", content_type="text/csv", environ_overrides=overrides).status_code == status
 
 
 def test_developments_server_refuses_a_body_that_is_too_large_at_once(app):
