@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, insert, or_, select, update
 from magicauth import metrics
 from magicauth.extensions import Base, db, keyring
 from magicauth.models import Action, AuditEvent, User
-from magicauth.models.columns import now
+from magicauth.models.columns import new_id, now
 from magicauth.visitor import Visitor
 
 # By SQLAlchemy Core: the ORM would double the cost of a row that nobody reads again in this request.
@@ -48,14 +48,17 @@ def commit(
     user_id: str = "",
     canonical_email: str = "",
     result: str = "ok",
+    event_id: uuid.UUID | None = None,
 ) -> None:
-    """Commits what the caller changed together with the row that tells of it, then sends the signal.
+    """Commits what the caller changed together with the row that tells of it, then sends the signal. `event_id` where
+    somebody waits for that row.
 
     `user_id` ("" for a stranger) and `canonical_email` where the row was not loaded: a stranger leaves the same trace,
     in the same statements.
     """
     subject_ = subject(user.canonical_email if user else canonical_email)
     row = {
+        "id": event_id or new_id(),
         "at": now(),
         "action": action.value,
         "result": result,

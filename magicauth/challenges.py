@@ -85,9 +85,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'followed
 @dataclass(frozen=True)
 class Challenge:
     """An open question. `email` is where its letters go; `user_id` is "" for a stranger; `epoch` is the user's
-    `session_epoch` when it was issued, or in news of a change the one that the change brings. `sent` (last) and `began`
-    are seconds since 1970; `handed` the last letter the mail server took, `followed` the last that led to a challenge
-    of its own; `language` what the account has chosen for its letters, "" to write as the one who asks reads."""
+    `session_epoch` when it was issued. `sent` (last) and `began` are seconds since 1970; `handed` the last letter the
+    mail server took, `followed` the last that led to a challenge of its own; `language` what the account has chosen for
+    its letters, "" to write as the one who asks reads."""
 
     id: str
     purpose: Purpose

@@ -12,20 +12,19 @@ from typing import Any
 import flask_mail
 from flask import current_app, render_template
 from flask_babel import force_locale
-from sqlalchemy import select
 
 from magicauth import challenges, mime, outbox
 from magicauth.challenges import Challenge
 from magicauth.colours import ACCENT, colours
 from magicauth.extensions import db, keyring, redis
 from magicauth.languages import CODES, RIGHT_TO_LEFT, SOURCE
-from magicauth.models import User
+from magicauth.models import AuditEvent, User
 from magicauth.outbox import Job
 from magicauth.visitor import COMMAND_LINE, Visitor
 
 _ONCE_IN = 86_400
 # How often, and after how many seconds, a worker looks again whether a change was committed.
-_LOOKS_FOR_CHANGE = 10
+_LOOKS_FOR_EVENT = 10
 _BETWEEN_LOOKS = 0.05
 
 
@@ -97,8 +96,7 @@ def fresh(job: Job, challenge: Challenge) -> flask_mail.Message | None:
 
 def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     """To the old address: which one took its place, and the way back."""
-    if not _is_news(job, challenge):
-        return None
+    _require_event(job)
     undo_url = f"{job.context['base_url']}/account/email/undo?token={challenge.token}"
     return _letter(
         "email_changed",
@@ -112,11 +110,7 @@ def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
 
 def account_deleted(job: Job) -> flask_mail.Message | None:
     """The account is gone, and whose doing it was."""
-    user_id = job.context["user_id"]
-    _require_true(lambda: _epoch_of(user_id) is None)
-    # Of two who delete it at once, one does; both have queued this.
-    if not _is_first(f"told-deleted:{user_id}", job):
-        return None
+    _require_event(job)
     return _letter("account_deleted", job, job.to, by_owner=job.context["by_owner"])
 
 
@@ -126,8 +120,7 @@ def test(job: Job) -> flask_mail.Message:
 
 
 def _warning(job: Job, challenge: Challenge) -> flask_mail.Message | None:
-    if challenge.epoch and not _is_news(job, challenge):
-        return None
+    _require_event(job)
     not_me_url = f"{job.context['base_url']}/auth/not_me?token={challenge.token}"
     return _letter(job.letter, job, challenge.email, not_me_url=not_me_url, **life_in_words(challenges.WARNING_TTL))
 
@@ -165,31 +158,18 @@ def _to_owner(user: User, job: Job, challenge: Challenge) -> flask_mail.Message 
     return _answerable("has_account", job, follow_up) if follow_up else None
 
 
-def _is_news(job: Job, challenge: Challenge) -> bool:
-    """Whether nobody has told of the change that brought its user to that epoch. Raises NotYet before it stands."""
-    _require_true(lambda: _has_reached(challenge))
-    # Of two who change it at once, one does; both have queued this.
-    return _is_first(f"told-change:{challenge.user_id}:{challenge.epoch}:{job.letter}", job)
-
-
-def _require_true(is_true: Callable[[], bool]) -> None:
-    """Waits a moment for the change that a letter tells of, which is queued before it is committed. Raises NotYet."""
-    for _ in range(_LOOKS_FOR_CHANGE):
-        if is_true():
+def _require_event(job: Job) -> None:
+    """Waits a moment for the event that a letter tells of, where it was queued before that was committed: of two who
+    change an account at once one does, and both have queued theirs. Raises NotYet."""
+    event = job.context.get("event")
+    if event is None:
+        return
+    for _ in range(_LOOKS_FOR_EVENT):
+        if AuditEvent.stands(uuid.UUID(event)):
             return
         db.session.rollback()
         time.sleep(_BETWEEN_LOOKS)
     raise outbox.NotYet("what it tells of was not done")
-
-
-def _has_reached(challenge: Challenge) -> bool:
-    epoch = _epoch_of(challenge.user_id)
-    # No row any more: the account was deleted after this change, which therefore stood.
-    return epoch is None or epoch >= challenge.epoch
-
-
-def _epoch_of(user_id: str) -> int | None:
-    return db.session.scalar(select(User.session_epoch).where(User.id == uuid.UUID(user_id)))
 
 
 def _is_first(what: str, job: Job) -> bool:

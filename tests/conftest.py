@@ -22,9 +22,10 @@ from instruments import close, new_app
 from pages import Browser, Letters, sign_up
 from sqlalchemy import event
 
-from magicauth import embedded, passwords
+from magicauth import audit, embedded, passwords
 from magicauth.broker import QUEUE
 from magicauth.extensions import db
+from magicauth.models import Action
 from magicauth.outbox import wait_for_threads
 
 # So often a worker looks whether it is to stop.
@@ -268,3 +269,20 @@ def unwritable(app: Flask) -> Iterator[Callable[[], Any]]:
     with closing(sqlite3.connect(Path(app.instance_path) / "magicauth.sqlite3", isolation_level=None)) as operator:
         yield lambda: operator.execute("BEGIN IMMEDIATE")
     event.remove(engine, "checkout", wait_no_longer)
+
+
+@pytest.fixture
+def overtaken(monkeypatch: pytest.MonkeyPatch) -> Callable[[Action, Callable[[], Any]], None]:
+    """Lets a request come in, and be answered, just before the next commit of an action: it was quicker."""
+
+    def let(action: Action, act: Callable[[], Any]) -> None:
+        quicker, commit = [act], audit.commit
+
+        def commit_later(committed: Action, *arguments: Any, **options: Any) -> None:
+            if committed == action and quicker:
+                quicker.pop()()
+            commit(committed, *arguments, **options)
+
+        monkeypatch.setattr(audit, "commit", commit_later)
+
+    return let

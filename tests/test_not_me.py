@@ -5,6 +5,8 @@ from bs4 import BeautifulSoup
 from instruments import at_once, change_user, later
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
+from magicauth.models import Action
+
 NEW = "seven other horses graze"
 THIEF = "mallory@example.org"
 
@@ -194,6 +196,19 @@ def test_of_twenty_at_once_one_begins_a_reset_that_the_others_leave_good(app, ad
     assert len(mailbox.all()) == letters + 1
     assert not is_signed_in(thief)
     end_reset(browsers[answers.index(200)], mailbox)
+
+
+def test_a_thief_who_is_quick_does_not_keep_the_owner_from_it(ada, thief, mailbox, overtaken):
+    overtaken(Action.NOT_ME, lambda: thief.post("/account/sessions/end_others"))
+    assert other_browser(ada).post(warning(mailbox)).location == "/verify"
+    assert not is_signed_in(thief)
+
+
+def test_once_the_account_is_gone_it_offers_nothing(ada, thief, mailbox):
+    link = warning(mailbox)
+    ada.post("/account/delete", data={"email": EMAIL})
+    for answer in (other_browser(ada).get(link), other_browser(ada).post(link)):
+        assert answer.status_code == 403 and "Secure my account" not in answer.text
 
 
 def test_a_redis_that_stumbles_on_the_way_leaves_the_link_good(ada, thief, mailbox, redis):

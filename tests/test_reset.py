@@ -7,6 +7,8 @@ from bs4 import BeautifulSoup
 from instruments import at_once, change_user, later, same_browser, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
+from magicauth.models import Action
+
 NEW = "seven other horses graze"
 HOUR = 3600
 
@@ -344,6 +346,15 @@ def test_of_two_resets_the_first_voids_the_other(client, browser, mailbox):
     assert choose(browser).status_code == 200
     assert choose(thief, "the thief's own words").status_code == 404
     assert is_signed_in(browser) and not is_signed_in(thief)
+
+
+def test_a_form_that_another_change_overtakes_says_that_its_reset_is_over(browser, mailbox, overtaken):
+    prove(browser, mailbox)
+    tab = same_browser(browser)
+    overtaken(Action.PASSWORD_RESET, lambda: choose(tab, "seven more horses graze"))
+    answer = browser.post("/auth/reset/password", data={"password": NEW})
+    assert answer.status_code == 404 and "This step is over" in answer.text
+    assert sign_in(other_browser(browser), password="seven more horses graze").location == "/home"
 
 
 def test_of_twenty_at_once_one_chooses_the_password(client, browser, mailbox):

@@ -7,6 +7,7 @@ from magicauth.addresses import parse_email
 from magicauth.errors import N_, Invalid
 from magicauth.extensions import db
 from magicauth.models import Action, User
+from magicauth.models.columns import new_id
 from magicauth.visitor import Visitor
 
 
@@ -18,10 +19,12 @@ def confirm(user: User, typed_email: str) -> None:
 
 def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
     """Deletes the account and ends its sessions; a letter says so, and whose doing it was."""
-    user_id, above_every_epoch = user.id.hex, user.session_epoch + 1
+    user_id, above_every_epoch, event_id = user.id.hex, user.session_epoch + 1, new_id()
     # Before: nobody could be told afterwards. It goes out when the account is gone.
-    mail.about_account("account_deleted", user.email, visitor, user.language or "", user_id=user_id, by_owner=by_owner)
+    mail.about_account(
+        "account_deleted", user.email, visitor, user.language or "", event=event_id.hex, by_owner=by_owner
+    )
     db.session.delete(user)
     audit.forget(user)
-    audit.commit(Action.DELETED, replace(visitor, ip="", browser=""), user)
+    audit.commit(Action.DELETED, replace(visitor, ip="", browser=""), user, event_id=event_id)
     sessions.revoke_all(user_id, above_every_epoch)

@@ -2,12 +2,13 @@
 
 from sqlalchemy.exc import IntegrityError
 
-from magicauth import challenges, mail
+from magicauth import challenges
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, AddressTaken, Denied, Invalid
+from magicauth.errors import N_, AddressTaken, Invalid
 from magicauth.extensions import db
 from magicauth.flows import email_proof, security
+from magicauth.flows.security import News
 from magicauth.models import Action, User
 from magicauth.pending import Pending
 from magicauth.sessions import Session
@@ -44,9 +45,9 @@ def confirm(challenge: Challenge, visitor: Visitor, this: Session | None) -> Use
     """Moves the account to the proven address and ends every other session. Raises NotFound or Invalid."""
     user = email_proof.user_of(challenge)
     new_canonical, new = parse_email(challenge.email)
-    undo = _way_back(user, new, visitor)
+    told = security.news("email_changed", user, visitor, "undo_email", new_email=masked(new))
     user.canonical_email, user.email = new_canonical, new
-    _end_everything(Action.EMAIL_CHANGED, user, visitor, this, undo)
+    _end_everything(Action.EMAIL_CHANGED, user, visitor, this, told)
     return user
 
 
@@ -58,11 +59,13 @@ def look_at_undo(token: str) -> Challenge:
 def undo(token: str, visitor: Visitor) -> None:
     """Moves the account back to the address that had it, and ends every session. Raises Invalid or Denied."""
     challenge = look_at_undo(token)
-    user = User.by_id(challenge.user_id)
-    if user is None:
-        raise Denied(reason="account gone")
-    user.canonical_email, user.email = parse_email(challenge.email)
-    _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor, None, None)
+
+    def move_back() -> None:
+        user = email_proof.owner_of(challenge)
+        user.canonical_email, user.email = parse_email(challenge.email)
+        _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor)
+
+    security.insist(move_back)
     # What went out since went to the thief: a second change gave his address a way back of its own.
     challenges.void_warnings(challenge.user_id, since=challenge.sent)
     # Not before the account has moved: a database that is away burns no link.
@@ -87,17 +90,9 @@ def _ask(user: User, email: str, to: str, visitor: Visitor, challenge_id: str = 
     return email_proof.ask("change_email", email, to, asks, visitor, challenge_id=challenge_id, before_letter=note)
 
 
-def _way_back(user: User, new_email: str, visitor: Visitor) -> Challenge:
-    # Queued before the account moves, as all news: docs/mechanisms.md.
-    undo = challenges.issue(
-        "undo_email", user.email, user_id=user.id.hex, epoch=user.session_epoch + 1, language=user.language or ""
-    )
-    challenges.remember_warning(undo)
-    mail.about_challenge("email_changed", undo, visitor, new_email=masked(new_email))
-    return undo
-
-
-def _end_everything(action: Action, user: User, visitor: Visitor, this: Session | None, news: Challenge | None) -> None:
+def _end_everything(
+    action: Action, user: User, visitor: Visitor, this: Session | None = None, news: News | None = None
+) -> None:
     try:
         security.end_everything(action, user, visitor, but=this, news=news)
     except IntegrityError:

@@ -210,11 +210,19 @@ def look_at_link(token: str, purposes: Collection[Purpose] = PURPOSES) -> Challe
     challenge = challenges.open_link(token, purposes)
     if challenge is None or (not challenge.user_id and challenge.purpose != "sign_up"):
         raise Denied(reason="link unknown, used or expired")
-    if challenge.purpose in PURPOSES:
-        user = User.by_id(challenge.user_id)
-        if user is None or not user.stands(challenge.epoch):
-            raise Denied(reason="account gone, disabled or changed since")
+    if challenge.purpose != "sign_up" and not (
+        owner_of(challenge).stands(challenge.epoch) or challenge.purpose not in PURPOSES
+    ):
+        raise Denied(reason="account disabled or changed since")
     return challenge
+
+
+def owner_of(challenge: Challenge) -> User:
+    """The user whom the challenge of a link is about, whatever has changed since. Raises Denied if there is none."""
+    user = User.by_id(challenge.user_id)
+    if user is None:
+        raise Denied(reason="account gone")
+    return user
 
 
 def user_of(challenge: Challenge) -> User:

@@ -6,7 +6,7 @@ from magicauth import challenges, reopening
 from magicauth.challenges import Challenge
 from magicauth.errors import Denied
 from magicauth.flows import email_proof, reset, security
-from magicauth.models import Action, User
+from magicauth.models import Action
 from magicauth.pending import Pending
 from magicauth.visitor import Visitor
 
@@ -22,15 +22,13 @@ def secure(challenge: Challenge, visitor: Visitor) -> Pending | None:
     Good whatever has happened to the account since the letter, but for its address: a letter for a new password must
     not go to whoever has moved the account to himself (that has its own way back).
     """
-    user = User.by_id(challenge.user_id)
-    if user is None:
-        raise Denied(reason="account gone")
     with reopening.reopened_on_failure(challenge):
         # Taken first: a second press at the same moment would make the first one's letter void. In the block: a warning
         # that is good twice harms nobody, one that was lost with nothing done does.
         if not challenges.redeem(challenge):
             raise Denied(reason="answered meanwhile")
-        security.end_everything(Action.NOT_ME, user, visitor)
+        security.insist(lambda: security.end_everything(Action.NOT_ME, email_proof.owner_of(challenge), visitor))
+        user = email_proof.owner_of(challenge)
         if user.email != challenge.email or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
             return None
         # The thief may have spent the address's budget of letters, and this link works once.

@@ -6,6 +6,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth.addresses import parse_email
 from magicauth.errors import NotFound, SignInOver
+from magicauth.extensions import db
 from magicauth.flows import email_proof, security, sign_in
 from magicauth.flows.password import set_password
 from magicauth.models import Action, User
@@ -45,6 +46,7 @@ def choose(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
     try:
         security.end_everything(Action.PASSWORD_RESET, user, visitor, news=news)
     except StaleDataError:
+        db.session.rollback()
         raise SignInOver(reason="the account was changed meanwhile") from None
     # The proof of the address led to this change, and outlives it.
     kept = replace(pending, purpose="sign_in", epoch=user.session_epoch)

@@ -1,14 +1,21 @@
 """What ends sessions and open questions: every flow that must, does it here, in one order."""
 
 import logging
+import uuid
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth import audit, challenges, mail, sessions
-from magicauth.challenges import Challenge
+from magicauth.challenges import Challenge, Purpose
 from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import reason_of
 from magicauth.extensions import DATABASE_IS_AWAY, db, redis
-from magicauth.models import Action, User
+from magicauth.models import Action, AuditEvent, User
+from magicauth.models.columns import new_id
 from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
@@ -16,10 +23,20 @@ log = logging.getLogger("magicauth")
 
 # Seconds.
 _TOLD_AGAIN_AFTER = 3600
+# How often one change of an account is overtaken by others before that is told.
+_INSISTS = 10
+
+
+@dataclass(frozen=True)
+class News:
+    """A letter that tells of a change, and the id of the event that the change will be recorded as."""
+
+    challenge: Challenge
+    event_id: uuid.UUID
 
 
 def end_everything(
-    action: Action, user: User, visitor: Visitor, *, but: Session | None = None, news: Challenge | None = None
+    action: Action, user: User, visitor: Visitor, *, but: Session | None = None, news: News | None = None
 ) -> None:
     """Commits what was changed of `user`, and ends all sessions (but one) and open challenges with it. `news` is the
     letter that tells of it, which is void where it comes to nothing; where the database may have done it and cannot say
@@ -28,24 +45,32 @@ def end_everything(
     The epoch is raised in the same transaction: what Redis fails to forget, now or in a failover, is void all the same.
     """
     user.session_epoch += 1
-    user_id, epoch = user.id.hex, user.session_epoch
     try:
-        audit.commit(action, visitor, user)
+        audit.commit(action, visitor, user, event_id=news.event_id if news else None)
     except Exception as error:
-        if news is not None and not (isinstance(error, DATABASE_IS_AWAY) and _may_stand(user_id, epoch)):
+        if news is not None and not (isinstance(error, DATABASE_IS_AWAY) and _may_stand(news.event_id)):
             with suppress(*REDIS_IS_AWAY):
-                challenges.redeem(news)
+                challenges.redeem(news.challenge)
         raise
     sessions.revoke_all(user.id.hex, user.session_epoch, but)
 
 
-def _may_stand(user_id: str, epoch: int) -> bool:
+def _may_stand(event_id: uuid.UUID) -> bool:
     try:
         db.session.rollback()
-        user = User.by_id(user_id)
+        return AuditEvent.stands(event_id)
     except DATABASE_IS_AWAY:
         return True
-    return user is None or user.session_epoch >= epoch
+
+
+def insist(change: Callable[[], None]) -> None:
+    """Does it again where another change of the account came first: whoever has a link of ours is not to be kept from
+    it by a thief who is quick. Raises StaleDataError after some tries."""
+    for _ in range(_INSISTS):
+        with suppress(StaleDataError):
+            return change()
+        db.session.rollback()
+    return change()
 
 
 def end_others(user: User, visitor: Visitor, this: Session) -> None:
@@ -66,7 +91,7 @@ def end_one(user: User, store_id: str, visitor: Visitor) -> bool:
     # pressing again helps where Redis went away in between; and once more for what he typed meanwhile.
     challenges.void_change(user.id.hex)
     # Before it ends: a Redis that is full ends what it is asked to, and would keep no warning of it.
-    told = _open_warning(user, 0)
+    told = _open_warning(user)
     if not sessions.revoke(user.id.hex, store_id):
         challenges.redeem(told)
         return False
@@ -79,24 +104,20 @@ def end_one(user: User, store_id: str, visitor: Visitor) -> bool:
     return True
 
 
-def news(letter: str, user: User, visitor: Visitor) -> Challenge:
+def news(letter: str, user: User, visitor: Visitor, purpose: Purpose = "not_me", **context: Any) -> News:
     """Queues the letter of a change that `end_everything` is about to commit: a Redis that dies afterwards loses nobody
     his warning. It goes out when the change stands."""
-    return _warn(letter, user, visitor, user.session_epoch + 1)
+    told = News(_open_warning(user, purpose), new_id())
+    mail.about_challenge(letter, told.challenge, visitor, event=told.event_id.hex, **context)
+    return told
 
 
 def warn(letter: str, user: User, visitor: Visitor) -> None:
     """Mails the owner what happened, with a link that says: this was not me."""
-    _warn(letter, user, visitor, 0)
+    mail.about_challenge(letter, _open_warning(user), visitor)
 
 
-def _warn(letter: str, user: User, visitor: Visitor, epoch: int) -> Challenge:
-    challenge = _open_warning(user, epoch)
-    mail.about_challenge(letter, challenge, visitor)
-    return challenge
-
-
-def _open_warning(user: User, epoch: int) -> Challenge:
-    challenge = challenges.issue("not_me", user.email, user_id=user.id.hex, epoch=epoch, language=user.language or "")
+def _open_warning(user: User, purpose: Purpose = "not_me") -> Challenge:
+    challenge = challenges.issue(purpose, user.email, user_id=user.id.hex, language=user.language or "")
     challenges.remember_warning(challenge)
     return challenge

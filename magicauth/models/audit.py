@@ -4,11 +4,11 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Index, String, Uuid, text
+from sqlalchemy import Index, String, Uuid, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from magicauth.errors import N_
-from magicauth.extensions import Base
+from magicauth.extensions import Base, db
 from magicauth.models.columns import UtcDateTime, new_id
 
 
@@ -87,3 +87,8 @@ class AuditEvent(Base):
     subject: Mapped[str] = mapped_column(String(22))
     ip: Mapped[str] = mapped_column(String(45))
     browser: Mapped[str] = mapped_column(String(60))
+
+    @classmethod
+    def stands(cls, event_id: uuid.UUID) -> bool:
+        """Whether the event of that id is committed, and with it what it tells of."""
+        return db.session.scalar(select(cls.id).where(cls.id == event_id)) is not None

@@ -6,12 +6,14 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
+from conftest import wait_for
 from instruments import (
     at_once,
     change_user,
     delivering,
     failing,
     later,
+    letters_waiting,
     quiet_app,
     redis_commands,
     same_browser,
@@ -21,6 +23,7 @@ from instruments import (
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 
 from magicauth import challenges, sessions
+from magicauth.models import Action
 
 NEW = "ada@new.example.org"
 THIEF = "mallory@example.org"
@@ -555,6 +558,30 @@ def test_the_owner_still_has_hers_after_the_thief_has_taken_his(ada, mailbox):
     assert other_browser(ada).post(undo_link(mailbox, THIEF)).location == "/auth"
     assert other_browser(ada).post(undo_link(mailbox, EMAIL)).location == "/auth"
     assert proves_address(ada, mailbox, EMAIL)
+
+
+def test_a_thief_who_is_quick_does_not_keep_the_owner_from_it(ada, mailbox, overtaken):
+    move(ada, mailbox, THIEF)
+    overtaken(Action.EMAIL_CHANGE_UNDONE, lambda: ada.post("/account/sessions/end_others"))
+    assert other_browser(ada).post(undo_link(mailbox, EMAIL)).location == "/auth"
+    assert not is_signed_in(ada) and proves_address(ada, mailbox, EMAIL)
+
+
+def test_once_the_account_is_gone_it_offers_nothing(ada, mailbox):
+    move(ada, mailbox, NEW)
+    link = undo_link(mailbox, EMAIL)
+    ada.post("/account/delete", data={"email": NEW})
+    for answer in (other_browser(ada).get(link), other_browser(ada).post(link)):
+        assert answer.status_code == 403 and "Take" not in answer.text
+
+
+def test_a_change_that_another_overtakes_is_not_told_of(ada, mailbox, redis, overtaken):
+    thief = same_browser(ada)
+    overtaken(Action.EMAIL_CHANGED, lambda: ada.post("/account/sessions/end_others"))
+    thief.post("/account/email", data={"email": THIEF})
+    thief.post("/verify", data={"OTP": mailbox.last(THIEF).code})
+    wait_for(lambda: not letters_waiting(redis))
+    assert not [letter for letter in mailbox.all(EMAIL) if "was changed" in letter.subject]
 
 
 def test_the_way_back_ends_what_the_thief_has_open(ada, mailbox):
