@@ -29,7 +29,7 @@ from magicauth import cookies
 from magicauth.crypto import digest
 from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import SignInRequired
-from magicauth.extensions import hung, redis
+from magicauth.extensions import Script, hung, redis
 
 # A session that is only read is written again, to slide its idle time, when this much has passed since it last was,
 # or a quarter of the idle time if that is less.
@@ -45,7 +45,13 @@ _ENDED_LIFE = 2 * _SLIDE_AFTER
 # Seconds that a session's next id is known to a sign-out that began under the one before.
 _RENEWED_LIFE = 10
 
-Load = Callable[[str], dict[str, Any] | None]
+# Where nobody has written since.
+_put_back_over = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end
+""")
+
+# What is stored, and what it says; None where there is no session.
+Load = Callable[[str], tuple[bytes, dict[str, Any]] | None]
 
 
 class Session(SessionMixin):
@@ -62,6 +68,7 @@ class Session(SessionMixin):
         self.modified = False
         self.accessed = False
         self.sid: str | None = None
+        self.stored = b""
         self.replaced: str | None = None
         self.carried_on = False
         self.owner = ""
@@ -75,9 +82,8 @@ class Session(SessionMixin):
             self.accessed = True
             # If the store is away, nothing is asked of it again: the page that says so is for a stranger.
             self._data = {}
-            stored = self._load(self._cookie) if self._cookie else None
-            self.sid = self._cookie if stored is not None else None
-            self._data = stored or {}
+            if found := self._load(self._cookie) if self._cookie else None:
+                self.sid, (self.stored, self._data) = self._cookie, found
             self.owner = self._data.get("user_id", "")
         return self._data
 
@@ -284,9 +290,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             return
         life = _life(session.data)
         if session.sid is not None:
-            # Not if it was revoked while this request was under way. Its cookie opens nothing then, and is left:
-            # another request of the same browser may have brought a new one.
-            self.client.set(_key(session.sid), encode(session.data), ex=life, xx=True)
+            self._write_over(_key(session.sid), session, life)
             return
         session.sid = self._generate_sid(self.sid_length)
         if not self._write_new(session, life):
@@ -298,7 +302,19 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         kept_for = min(_COOKIE_LIFE, _life_at_most(session.data)) if session.permanent else None
         cookies.give(response, app.config["SESSION_COOKIE_NAME"], session.sid, kept_for)
 
-    def _live(self, app: Flask, sid: str) -> dict[str, Any] | None:
+    def _write_over(self, key: str, session: Session, life: int) -> None:
+        # Not if it was revoked while this request was under way. Its cookie opens nothing then, and is left: another
+        # request of the same browser may have brought a new one.
+        written = encode(session.data)
+        if not session.only_slides:
+            self.client.set(key, written, ex=life, xx=True)
+            return
+        before = self.client.set(key, written, ex=life, xx=True, get=True)
+        if before not in (None, session.stored):
+            # Another request put something into it meanwhile, which stands; this one had nothing to say.
+            _put_back_over([key], written, before)
+
+    def _live(self, app: Flask, sid: str) -> tuple[bytes, dict[str, Any]] | None:
         if hung():
             # The page that says so asks who reads it.
             raise RedisTimeoutError
@@ -306,7 +322,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         data = decode(stored) if stored else None
         # Flask's test client looks into a session outside of any request.
         with contextlib.nullcontext() if has_app_context() else app.app_context():
-            return data if data is not None and is_live(data) else None
+            return (stored, data) if data is not None and is_live(data) else None
 
     def _write_new(self, session: Session, life: int) -> bool:
         """Writes it, and ends the one that it replaces. False if it carries on one that had ended already. Raises

@@ -322,6 +322,13 @@ def _at(seconds):
     return time_machine.travel(time.time() + seconds)
 
 
+def test_a_page_that_only_slides_it_leaves_what_another_request_put_into_it(ada, gate, redis, mailbox):
+    with later(redis, 61):
+        with gate.request_under_way(same_browser(ada), "read"):
+            assert ada.post("/account/email", data={"email": "new@example.org"}).location == "/verify"
+        assert ada.post("/verify", data={"OTP": mailbox.last("new@example.org").code}).location == "/account"
+
+
 def test_idle_time_ends_a_session(ada, redis):
     with later(redis, 1700):
         assert ada.get("/auth").location == "/home"
