@@ -368,6 +368,44 @@ def test_after_the_last_guess_a_new_code_can_be_asked_for_at_once_and_the_passwo
     assert is_signed_in(browser)
 
 
+@pytest.mark.parametrize("path", ["/auth", "/auth/reset", "/account/email"])
+def test_many_first_presses_at_once_send_one_letter_whose_code_is_good(ada, mailbox, path):
+    form = {"email": "grace@example.org", "next": "/account"}
+    if path != "/account/email":
+        sign_up(other_browser(ada), form["email"])
+    letters = len(mailbox.all(form["email"]))
+    tabs = [same_browser(ada) for _ in range(6)]
+    told = at_once(6, lambda number: tabs[number].post(path, data=form).location)
+    assert set(told) == {"/verify"}
+    assert len(mailbox.all(form["email"])) == letters + 1
+    assert ada.post("/verify", json={"OTP": mailbox.last(form["email"]).code}).status_code == 200
+
+
+def use_elsewhere(browser, letter):
+    assert other_browser(browser).post(letter.link, data={"email": EMAIL}).location == "/auth/password"
+
+
+def use_up(browser, letter):
+    assert [type_code(browser, wrong(letter.code))[0] for _ in range(6)] == [*(5 * [401]), 404]
+
+
+def change_the_account(browser, _):
+    raise_epoch(browser.application)
+
+
+@pytest.mark.parametrize("end", [use_elsewhere, use_up, change_the_account])
+def test_a_press_after_the_code_is_over_sends_another_that_is_good(ada, mailbox, end):
+    browser = other_browser(ada)
+    browser.post("/auth", data={"email": "nobody@example.org"})
+    browser.post("/auth", data={"email": EMAIL})
+    first = mailbox.last(EMAIL)
+    end(browser, first)
+    browser.post("/auth", data={"email": EMAIL})
+    second = mailbox.last(EMAIL)
+    assert second.link != first.link
+    assert browser.post("/verify", data={"OTP": second.code}).location == "/auth/password"
+
+
 def test_forty_presses_of_the_button_at_once_send_one_letter(browser, mailbox, redis):
     before = len(mailbox.all())
     with later(redis, 61):

@@ -9,6 +9,7 @@ from magicauth.guards import current_user, fresh_sign_in_required
 from magicauth.pending import keep_pending, under_way
 from magicauth.reader import read, read_token
 from magicauth.respond import again, go, link_gone, page
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("account_email", __name__)
@@ -27,7 +28,7 @@ def ask() -> Response:
 @fresh_sign_in_required
 @again(ask)
 def start() -> Response:
-    keep_pending(email.start(current_user.row, read("email"), visitor(), under_way()))
+    keep_pending(email.start(current_user.row, read("email"), visitor(), under_way(), this_session()))
     return go("/verify", "Letter sent to your email!")
 
 

@@ -8,6 +8,7 @@ from magicauth.flows import not_me
 from magicauth.pending import keep_pending
 from magicauth.reader import read_token
 from magicauth.respond import again, go, link_gone, page
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("not_me", __name__)
@@ -27,7 +28,7 @@ def ask() -> Response:
 @again(ask)
 def secure() -> Response:
     challenge = not_me.look_at(read_token())
-    pending = not_me.secure(challenge, visitor())
+    pending = not_me.secure(challenge, visitor(), this_session())
     if guards.other_account(challenge.user_id):
         notices.notify(N_("That account is signed out everywhere. You stay signed in here."))
     else:

@@ -10,6 +10,7 @@ from magicauth.next_page import own_path
 from magicauth.pending import keep_pending, under_way
 from magicauth.reader import read, read_query_leniently, typed
 from magicauth.respond import again, go, page
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("reset", __name__)
@@ -25,7 +26,7 @@ def ask() -> Response:
 @bp.post("/auth/reset")
 @again(ask)
 def start() -> Response:
-    keep_pending(reset.start(read("email"), visitor(), under_way(), own_path(read("next"))))
+    keep_pending(reset.start(read("email"), visitor(), this_session(), under_way(), own_path(read("next"))))
     return go("/verify", "Letter sent to your email!")
 
 

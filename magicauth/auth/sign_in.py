@@ -9,6 +9,7 @@ from magicauth.next_page import own_path
 from magicauth.pending import keep_pending, under_way
 from magicauth.reader import read, read_flag, read_password, read_query_leniently, typed
 from magicauth.respond import again, go, page
+from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 bp = Blueprint("sign_in", __name__)
@@ -40,6 +41,7 @@ def start() -> Response:
         read_password(),
         visitor(),
         under_way(),
+        this_session(),
         next_page=own_path(read("next")),
         remember=read_flag("remember"),
     )

@@ -1,5 +1,7 @@
 """Changing the e-mail address: proof at the new one, notice and a way back at the old one."""
 
+from functools import partial
+
 from sqlalchemy.exc import IntegrityError
 
 from magicauth import challenges
@@ -15,7 +17,7 @@ from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
-def start(user: User, typed_email: str, visitor: Visitor, under_way: Pending | None) -> Pending:
+def start(user: User, typed_email: str, visitor: Visitor, under_way: Pending | None, this: Session) -> Pending:
     """Mails a code and a link to the new address, the same whether or not it has an account.
 
     Raises Invalid or TooMany.
@@ -26,7 +28,10 @@ def start(user: User, typed_email: str, visitor: Visitor, under_way: Pending | N
     taken = _is_taken(email)
     epoch = 0 if taken else user.session_epoch
     kept = email_proof.kept("change_email", email, epoch, under_way, lambda asked: resend(user, asked, visitor))
-    return kept or Pending.asking(_ask(user, email, typed, visitor, taken=taken), email)
+    if kept is not None:
+        return kept
+    ask = partial(_ask, user, email, typed, visitor, taken=taken)
+    return Pending.asking(email_proof.once(this, "change_email", email, epoch, ask), email)
 
 
 def resend(user: User, pending: Pending, visitor: Visitor) -> Pending:

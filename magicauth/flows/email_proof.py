@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from flask import current_app
 
 from magicauth import audit, challenges, limits, mail
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge, Purpose
+from magicauth.crypto import digest
 from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import (
     N_,
@@ -25,6 +27,7 @@ from magicauth.errors import (
 from magicauth.flows import security
 from magicauth.models import Action, User
 from magicauth.pending import Pending
+from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 # Purposes whose letters are answered at /verify and /auth/link.
@@ -44,8 +47,8 @@ def ask(
     user: User | None,
     visitor: Visitor,
     next_page: str = "",
-    *,
     challenge_id: str = "",
+    *,
     counted: bool = True,
     before_letter: Callable[[Challenge], None] = lambda _: None,
 ) -> Challenge:
@@ -100,8 +103,9 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
     or a new one, which `renew` opens under an id, if its guesses or its time are over, or the account is no longer as
     it was (`epoch` is what it is now, 0 for a stranger). Raises TooMany."""
     challenge = challenges.get(pending.challenge_id)
+    renewed = partial(_successor, pending.challenge_id, epoch, renew)
     if challenge is None or not challenge.is_open:
-        return _renewed(pending, renew)
+        return pending.asked_again(renewed())
     asker = visitor.asker(pending.email)
     wait = seconds_to_wait(challenge)
     if wait > 0:
@@ -110,7 +114,7 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
         raise LetterOnItsWay(max(wait, wait_for_budget))
     # Not before: who asked for somebody else's address would learn at once that the account was changed.
     if challenge.epoch != epoch:
-        return _renewed(pending, renew)
+        return pending.asked_again(renewed())
     limits.take("mails", asker)
     again, wait_after_all = challenges.resend(challenge)
     if again is None:
@@ -118,24 +122,33 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
         limits.give_back("mails", asker)
         if wait_after_all:
             raise LetterOnItsWay(wait_after_all)
-        return _renewed(pending, renew)
+        return pending.asked_again(renewed())
     mail.about_challenge(challenge.purpose, again, visitor)
     return pending.asked_again(again)
 
 
-def _renewed(pending: Pending, renew: Callable[[str], Challenge]) -> Pending:
-    new_id, is_first = challenges.promise_successor(pending.challenge_id)
+def once(session: Session, purpose: Purpose, email: str, epoch: int, ask: Callable[[str], Challenge]) -> Challenge:
+    """The challenge of the first letter that a session asks for, which `ask` opens under an id: of many presses of a
+    button at once, one sends the letter, and all go on with its challenge. A browser without a session is many."""
+    if session.sid is None:
+        return ask("")
+    return _successor(digest(f"{session.sid}/{purpose}/{email}"), epoch, ask)
+
+
+def _successor(of: str, epoch: int, ask: Callable[[str], Challenge]) -> Challenge:
+    new_id, is_first = challenges.promise_successor(of)
     if not is_first:
-        if elsewhere := _opened_elsewhere(new_id):
-            return pending.asked_again(elsewhere)
-        # Who was first has failed; or it was answered, and is not opened again.
-        challenges.forget_successor(pending.challenge_id)
-        new_id, _ = challenges.promise_successor(pending.challenge_id)
+        elsewhere = _opened_elsewhere(new_id)
+        if elsewhere is not None and elsewhere.is_open and elsewhere.epoch == epoch:
+            return elsewhere
+        # Who was first has failed; or it is over, and not opened again.
+        challenges.forget_successor(of)
+        new_id, _ = challenges.promise_successor(of)
     try:
-        return pending.asked_again(renew(new_id))
+        return ask(new_id)
     except Exception:
         with suppress(*REDIS_IS_AWAY):
-            challenges.forget_successor(pending.challenge_id)
+            challenges.forget_successor(of)
         raise
 
 

@@ -2,7 +2,6 @@
 
 from magicauth import audit, reopening
 from magicauth.challenges import Challenge
-from magicauth.crypto import digest
 from magicauth.errors import CodeOver
 from magicauth.flows import email_proof, password_proof
 from magicauth.models import Action, User
@@ -17,9 +16,10 @@ def send_code(user: User, under_way: Pending | None, visitor: Visitor, session: 
     def ask(challenge_id: str) -> Challenge:
         return email_proof.ask("fresh", user.canonical_email, user.email, user, visitor, challenge_id=challenge_id)
 
-    # Names no challenge that there is, but this session's first: of two first presses at once one sends a letter.
-    never_asked = Pending(f"fresh:{digest(session.sid or '')}", "fresh", user.canonical_email, sent=0, until=0)
-    return email_proof.resend(under_way or never_asked, visitor, user.session_epoch, ask)
+    if under_way is not None:
+        return email_proof.resend(under_way, visitor, user.session_epoch, ask)
+    challenge = email_proof.once(session, "fresh", user.canonical_email, user.session_epoch, ask)
+    return Pending.asking(challenge, user.canonical_email)
 
 
 def by_password(user: User, password: str, visitor: Visitor) -> None:

@@ -8,6 +8,7 @@ from magicauth.errors import Denied
 from magicauth.flows import email_proof, reset, security
 from magicauth.models import Action
 from magicauth.pending import Pending
+from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
@@ -16,7 +17,7 @@ def look_at(token: str) -> Challenge:
     return email_proof.look_at_link(token, ["not_me"])
 
 
-def secure(challenge: Challenge, visitor: Visitor) -> Pending | None:
+def secure(challenge: Challenge, visitor: Visitor, this: Session) -> Pending | None:
     """Ends every session of the account and begins a reset, if it has a password. Raises Denied.
 
     Good whatever has happened to the account since the letter, but for its address: a letter for a new password must
@@ -32,4 +33,4 @@ def secure(challenge: Challenge, visitor: Visitor) -> Pending | None:
         if user.email != challenge.email or current_app.config["MAGICAUTH_PASSWORDS"] == "off":
             return None
         # The thief may have spent the address's budget of letters, and this link works once.
-        return reset.start(user.email, visitor, counted=False)
+        return reset.start(user.email, visitor, this, counted=False)

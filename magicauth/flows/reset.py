@@ -1,6 +1,7 @@
 """Choosing a new password for one that is forgotten."""
 
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -11,11 +12,18 @@ from magicauth.flows import email_proof, security, sign_in
 from magicauth.flows.password import set_password
 from magicauth.models import Action, User
 from magicauth.pending import Pending
+from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
 def start(
-    typed_email: str, visitor: Visitor, under_way: Pending | None = None, next_page: str = "", *, counted: bool = True
+    typed_email: str,
+    visitor: Visitor,
+    this: Session,
+    under_way: Pending | None = None,
+    next_page: str = "",
+    *,
+    counted: bool = True,
 ) -> Pending:
     """Mails a code and a link; the same for every address. Raises Invalid, or TooMany where letters are `counted`."""
     email, typed = parse_email(typed_email)
@@ -26,9 +34,9 @@ def start(
     kept = email_proof.kept("reset", email, epoch, under_way, lambda asked: sign_in.resend(asked, visitor))
     if kept is not None:
         return replace(kept, next=next_page)
-    challenge = email_proof.ask(
-        "reset", email, user.email if user else typed, user, visitor, next_page, counted=counted
-    )
+    to = user.email if user else typed
+    ask = partial(email_proof.ask, "reset", email, to, user, visitor, next_page, counted=counted)
+    challenge = email_proof.once(this, "reset", email, epoch, ask)
     remember = under_way is not None and under_way.remember
     return Pending.asking(challenge, email, next=next_page, remember=remember)
 

@@ -1,6 +1,7 @@
 """Signing in: proofs are collected, in any order, until nothing is missing."""
 
 from dataclasses import replace
+from functools import partial
 
 from magicauth import audit, limits
 from magicauth.addresses import parse_email
@@ -10,11 +11,19 @@ from magicauth.flows import email_proof, password_proof, security
 from magicauth.flows.proofs import Proof, missing
 from magicauth.models import Action, User
 from magicauth.pending import Pending
+from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
 
 def start(
-    typed_email: str, password: str, visitor: Visitor, under_way: Pending | None, *, next_page: str, remember: bool
+    typed_email: str,
+    password: str,
+    visitor: Visitor,
+    under_way: Pending | None,
+    this: Session,
+    *,
+    next_page: str,
+    remember: bool,
 ) -> Pending:
     """Begins a sign-in: checks the password if there is one, then sends the letter.
 
@@ -22,12 +31,13 @@ def start(
     """
     email, typed = parse_email(typed_email)
     user = _check_password(email, password, visitor) if password else account(email)
+    epoch = user.session_epoch if user else 0
     pending = _proven(under_way, email, user) or email_proof.kept(
-        "sign_in", email, user.session_epoch if user else 0, under_way, lambda asked: resend(asked, visitor)
+        "sign_in", email, epoch, under_way, lambda asked: resend(asked, visitor)
     )
     if pending is None:
-        challenge = email_proof.ask("sign_in", email, user.email if user else typed, user, visitor, next_page)
-        pending = Pending.asking(challenge, email)
+        ask = partial(email_proof.ask, "sign_in", email, user.email if user else typed, user, visitor, next_page)
+        pending = Pending.asking(email_proof.once(this, "sign_in", email, epoch, ask), email)
     pending = replace(pending, next=next_page or pending.next, remember=remember)
     return pending.showing("password", user.id.hex, user.session_epoch) if user and password else pending
 
