@@ -215,6 +215,11 @@ def open_link(token: str, purposes: Collection[Purpose]) -> Challenge | None:
     return challenge if keyring().verify_token(challenge.purpose, token) else None
 
 
+def is_for(purpose: Purpose, token: str) -> bool:
+    """Whether `token` is, or was, a link of that purpose."""
+    return keyring().verify_token(purpose, token)
+
+
 def attempt_address(challenge: Challenge, email: str) -> bool:
     """Spends one of the addresses that may be typed at a link, apart from the codes, and compares."""
     left = int(_count([_key(challenge.id)], "opens", ADDRESS_ATTEMPTS))

@@ -255,7 +255,9 @@ def worker(threads: int) -> None:
 @click.option("--action", type=click.Choice([action.value for action in Action]), help="Only this action.")
 @click.option("--result", help='Only this result, such as "ok" or "wrong code".')
 @click.option("--since", type=click.DateTime(), help="Only from this moment (UTC) on.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The latest so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000_000), default=100, show_default=True, help="The latest so many."
+)
 @_as_json_option
 def audit_command(
     email: str | None, action: str | None, result: str | None, since: datetime | None, limit: int, as_json_: bool
@@ -265,7 +267,8 @@ def audit_command(
     if action:
         conditions.append(AuditEvent.action == action)
     if result:
-        conditions.append(AuditEvent.result == result)
+        # What the shell hands over need not be text.
+        conditions.append(AuditEvent.result == result.encode(errors="replace").decode())
     if since:
         conditions.append(AuditEvent.id >= first_id(since.replace(tzinfo=UTC)))
     found = audit.latest(limit, *conditions, canonical_email=parse_email(email)[0] if email else "")

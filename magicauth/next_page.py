@@ -1,10 +1,11 @@
 """`next`: the page of ours where a sign-in leads; anything else is ignored, whatever is bad about it."""
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from flask import current_app, request
 
-_LENGTH = 2048
+# Of characters, as an address writes them.
+NEXT_LENGTH = 2048
 
 
 def here() -> str:
@@ -34,7 +35,7 @@ def own_path(value: str) -> str:
 
     Judged as browsers and Werkzeug will read it: after percent-decoding, `/%09/evil` and `/\\evil` become `//evil`.
     """
-    if not value or len(value) > _LENGTH:
+    if not value or len(quote(value, safe="/?=&%")) > NEXT_LENGTH:
         return ""
     for form in (value, unquote(value), unquote(unquote(value))):
         if (

@@ -29,7 +29,7 @@ from magicauth.errors import (
 from magicauth.extensions import DATABASE_IS_AWAY, db, is_not_understood, note_hang
 from magicauth.migrating import tables_are_there
 from magicauth.models import User
-from magicauth.next_page import here
+from magicauth.next_page import NEXT_LENGTH, here
 from magicauth.reader import wants_json
 from magicauth.sessions import this_session
 
@@ -76,15 +76,15 @@ def go(path: str, message: str = N_("OK"), status: int = 200, **fields: Any) -> 
     return response
 
 
-def link_gone(refusal: Denied, again: str = "", signed_in_as: str = "") -> Response:
+def link_gone(refusal: Denied, again: str = "", signed_in_as: str = "", **context: Any) -> Response:
     """The page of a mailed link that is not good (any more). Its form posts to `again`, which mails another; who is
-    signed in already needs none."""
-    if wants_json():
+    signed in already needs none. Raises the refusal for a program, and where another is what the page is to say."""
+    if wants_json() or not isinstance(g.get("refusal", refusal), Denied):
         raise refusal
     if "refusal" not in g:
         _log(refusal)
     g.refusal = refusal
-    return page("auth/link_gone.html", again=again, signed_in_as=signed_in_as)
+    return page("auth/link_gone.html", again=again, signed_in_as=signed_in_as, **context)
 
 
 def json_file(name: str, content: dict[str, Any]) -> Response:
@@ -228,7 +228,9 @@ def _fields(refusal: Refused) -> dict[str, Any]:
 def _sign_in_path() -> str:
     if request.path == "/logout":
         return "/auth"
-    return f"/auth?next={quote(path, safe='/')}" if (path := here()) else "/auth"
+    path = quote(here(), safe="/")
+    # Servers take no longer address than twice that.
+    return f"/auth?next={path}" if 0 < len(path) <= NEXT_LENGTH else "/auth"
 
 
 def _with_retry_after(response: Response, refusal: Refused) -> Response:

@@ -17,6 +17,13 @@ from magicauth.models import Action, User
 
 NEW_EMAIL = "ada@new.example.org"
 NEW = "seven other horses graze"
+ODD = {
+    "before computers": ["--since", "1969-12-31"],
+    "before all others": ["--since", "0001-01-01"],
+    "after all others": ["--since", "9999-12-31"],
+    "no text": ["--result", b"\xff".decode(errors="surrogateescape")],
+    "many": ["--limit", "1000000000"],
+}
 
 
 def flask(app, *arguments):
@@ -348,3 +355,15 @@ def test_a_receiver_that_nothing_else_holds_stays_connected(client):
     finally:
         signal(Action.SIGNED_UP).receivers.clear()
     assert heard == [EMAIL]
+
+
+@pytest.mark.parametrize("filters", ODD.values(), ids=ODD)
+def test_odd_filters_find_what_there_is(app, client, filters):
+    sign_up(client)
+    found = events(app, *filters)
+    assert bool(found) == (filters[1] not in ("9999-12-31", ODD["no text"][1]))
+
+
+def test_more_events_than_a_database_can_count_are_refused_in_a_line(app):
+    result = app.test_cli_runner().invoke(args=["audit", "--limit", "99999999999999999999"])
+    assert result.exit_code == 2 and "Traceback" not in result.output

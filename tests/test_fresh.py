@@ -214,10 +214,19 @@ def test_a_code_works_once(stale, mailbox):
     assert stale.post("/auth/fresh", json={"OTP": code}).status_code == 404
 
 
-def test_blanks_are_no_code(stale, mailbox):
-    ask_code(stale, mailbox)
-    answer = stale.post("/auth/fresh", json={"OTP": " - "})
-    assert (answer.status_code, answer.get_json()["message"]) == (400, "OTP required.")
+@pytest.mark.parametrize("code", [" - ", "", None, 123456, ["123456"]])
+def test_what_is_no_code_costs_neither_a_guess_nor_a_password(stale, mailbox, code):
+    right = ask_code(stale, mailbox)
+    for _ in range(11):
+        answer = stale.post("/auth/fresh", json={"OTP": code})
+        assert (answer.status_code, answer.get_json()["message"]) == (400, "OTP required.")
+    assert stale.post("/auth/fresh", data={"OTP": ""}).status_code == 400
+    assert stale.post("/auth/fresh", json={"OTP": "x" + right}).get_json()["attempts_left"] == 4
+    assert stale.post("/auth/fresh", json={"password": PASSWORD}).status_code == 200
+
+
+def test_no_code_where_none_was_asked_for_is_not_found(stale):
+    assert stale.post("/auth/fresh", json={"OTP": ""}).status_code == 404
 
 
 def test_many_first_presses_at_once_send_one_code(stale, mailbox):

@@ -70,6 +70,16 @@ def test_the_browser_that_asked_for_two_addresses_asked_for_both(client, mailbox
     assert follow(other_browser(client), mailbox.last(EMAIL).token) == DENIED
 
 
+@pytest.mark.parametrize("path", ["/auth/reset", "/auth"])
+def test_the_letter_asked_for_first_keeps_the_wish_to_stay_signed_in(browser, mailbox, path):
+    first = mailbox.last(EMAIL)
+    browser.post(path, data={"email": EMAIL if path == "/auth/reset" else "adda@example.org", "remember": "on"})
+    assert browser.post("/auth/link", data={"token": first.token}).location == "/auth/password"
+    done = browser.post("/auth/password", data={"password": PASSWORD})
+    assert done.location == "/users?limit=3"
+    assert "Max-Age" in next(line for line in done.headers.getlist("Set-Cookie") if line.startswith("magicauth="))
+
+
 def test_it_remembers_five(client, mailbox):
     browser, asked = other_browser(client), [f"user{number}@example.org" for number in range(6)]
     for email in asked:

@@ -151,6 +151,7 @@ EVIL = [
     "/home%0d%0aSet-Cookie:%20a=b",
     "/home#//evil.example",
     "/" + "a" * 2048,
+    "/home?x=" + "é" * 400,
     "/" + "%61" * 700,
     "",
 ]
@@ -179,6 +180,11 @@ def without_passwords(make_app):
     client.post("/users/magic_link", data={"email": EMAIL})
     client.post("/users/signup", data={"token": Letters(app).last().token, "name": "Ada"})
     return client
+
+
+@pytest.mark.parametrize("query", ["x=" + "%C3%A9" * 1300, "&" * 4000, "x" * 2048])
+def test_a_page_with_a_query_that_is_too_long_to_come_back_to_leads_to_the_sign_in_alone(client, query):
+    assert client.get(f"/home?{query}").location == "/auth"
 
 
 def test_a_next_that_is_not_a_path_of_ours_is_ignored_whatever_is_bad_about_it(without_passwords):

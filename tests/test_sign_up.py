@@ -87,6 +87,24 @@ def test_a_hundred_posts_of_one_link_make_one_account(app, client, mailbox):
     assert set(statuses) <= {201, 400, 403}
 
 
+def test_a_link_to_an_address_that_has_an_account_by_now_takes_its_token_along_and_out_of_the_address_bar(
+    client, mailbox
+):
+    client.post("/users/magic_link", data={"email": EMAIL})
+    link = mailbox.last().link
+    sign_up(client)
+    for browser, offered in ((client, False), (other_browser(client), True)):
+        answer = browser.get(link)
+        assert answer.status_code == 400
+        assert "data-strip-token" in answer.text and ("Sign in to it" in answer.text) == offered
+
+
+def test_a_browser_of_another_account_is_told_that_it_will_be_signed_in_to_the_new_one(client, mailbox):
+    sign_up(client, "grace@example.org")
+    client.post("/users/magic_link", data={"email": EMAIL})
+    assert "This browser is signed in as" in client.get(mailbox.last(EMAIL).link).text
+
+
 def test_the_owner_of_an_account_gets_a_sign_in_letter_and_the_visitor_the_same_answer(client, mailbox):
     sign_up(client)
     stranger = other_browser(client)

@@ -7,7 +7,7 @@ from magicauth.errors import N_
 from magicauth.flows import email_proof, fresh
 from magicauth.guards import current_user, login_required
 from magicauth.pending import confirming, keep_pending
-from magicauth.reader import read
+from magicauth.reader import is_given, read
 from magicauth.respond import again, go, page
 from magicauth.sessions import this_session
 from magicauth.visitor import visitor
@@ -35,12 +35,13 @@ def ask() -> Response:
 @login_required
 @again(ask)
 def confirm() -> Response:
-    typed = read("OTP")
-    if typed:
-        fresh.by_code(current_user.row, confirming(), typed, visitor())
+    code, password = read("OTP"), read("password")
+    if code or (is_given("OTP") and not password):
+        fresh.by_code(current_user.row, confirming(), code, visitor())
+        guards.freshen("email")
     else:
-        fresh.by_password(current_user.row, read("password"), visitor())
-    guards.freshen("email" if typed else "password")
+        fresh.by_password(current_user.row, password, visitor())
+        guards.freshen("password")
     if wanted.holds_form():
         notices.notify(N_("Thank you. Press the button once more to finish."))
     return go(wanted.page(), "It is you.")

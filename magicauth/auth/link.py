@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from flask import Blueprint, Response
 
-from magicauth import guards, metrics
+from magicauth import challenges, guards, metrics
 from magicauth.auth import steps
 from magicauth.errors import Denied
 from magicauth.flows import email_proof
@@ -23,7 +23,8 @@ def show() -> Response:
     try:
         challenge = email_proof.look_at_link(token)
     except Denied as refusal:
-        return link_gone(refusal, "/auth", current_user.email if current_user else "")
+        moves = challenges.is_for("change_email", token)
+        return link_gone(refusal, "/auth", current_user.email if current_user else "", moves=moves)
     here = challenge.id in asked_here()
     metrics.LINKS_LOOKED_AT.labels("asker" if here else "other").inc()
     return page(

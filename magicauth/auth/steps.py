@@ -62,7 +62,10 @@ def _email_changed(challenge: Challenge) -> Response:
     own = bool(current_user) and current_user.row.id.hex == challenge.user_id
     user = email.confirm(challenge, visitor(), this_session() if own else None)
     if not own:
-        notices.bid_farewell("moved")
+        if current_user:
+            notices.notify(N_("That account has its new address. You stay signed in here."))
+        else:
+            notices.bid_farewell("moved")
         return go("/auth", "E-mail address changed.")
     guards.continue_session(user)
     notices.notify(N_("Your email address is changed."))

@@ -35,7 +35,7 @@ def new_id() -> uuid.UUID:
 def first_id(moment: datetime) -> uuid.UUID:
     """The lowest id that `new_id` may make from that moment on: what came later is found by the key, without an index
     of its own."""
-    return uuid.UUID(int=round(moment.timestamp() * 1000) << 80)
+    return uuid.UUID(int=max(0, round(moment.timestamp() * 1000)) << 80)
 
 
 def now() -> datetime:

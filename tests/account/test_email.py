@@ -311,6 +311,34 @@ def test_an_address_taken_meanwhile_is_refused_once_it_is_proven(ada, mailbox):
     assert is_signed_in(ada)
 
 
+def test_a_link_whose_address_was_taken_meanwhile_says_so(ada, mailbox):
+    ada.post("/account/email", data={"email": NEW})
+    letter = mailbox.last(NEW)
+    sign_up(other_browser(ada), NEW, name="Another Ada")
+    answer = ada.post("/auth/link", data={"token": letter.token})
+    assert answer.status_code == 400
+    assert "Email already in use." in answer.text and "Sign in to it" not in answer.text
+
+
+def test_a_link_that_is_no_longer_good_says_which_address_it_is_and_leads_to_another_try(ada, mailbox):
+    ada.post("/account/email", data={"email": NEW})
+    link = mailbox.last(NEW).link
+    ada.post("/account/sessions/end_others")
+    for answer in (ada.get(link), ada.post(link)):
+        page = BeautifulSoup(answer.text, "html.parser")
+        assert answer.status_code == 403 and f"You are signed in as {EMAIL}." in page.main.get_text()
+        assert page.select_one("main a[href='/account/email']")
+
+
+def test_a_link_in_a_browser_of_another_account_says_that_it_stays_so(ada, eve, mailbox):
+    ada.post("/account/email", data={"email": NEW})
+    letter = mailbox.last(NEW)
+    told = BeautifulSoup(eve.get(letter.link).text, "html.parser").main.get_text()
+    assert "You stay signed in here as eve@example.org." in told and "another account" not in told
+    assert eve.post("/auth/link", data={"token": letter.token, "email": NEW}).location == "/auth"
+    assert "That account has its new address. You stay signed in here." in eve.get("/home").text
+
+
 # --- whose change it is ----------------------------------------------------------------------------------------------
 
 
