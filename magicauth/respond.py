@@ -201,7 +201,6 @@ def _is_of_the_site(error: Exception) -> bool:
 def _overtaken(error: Exception) -> Response:
     if f"'{User.__tablename__}'" not in str(error):
         raise error
-    db.session.rollback()
     # Another change of the same account came first, and has ended this session with all others.
     return refused(SignInRequired(reason="the account was changed meanwhile"))
 

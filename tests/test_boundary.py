@@ -254,6 +254,12 @@ def _preflight(app: Flask, path: str, headers: dict[str, str]) -> Response:
     return FlaskClient(app, Response).options(path, base_url=PUBLIC_URL, headers=headers)
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+def test_views_of_a_sites_own_may_be_called_by_other_methods(public, method):
+    asked = {"Origin": FRONT_END, "Access-Control-Request-Method": method}
+    assert method in _preflight(public.application, "/auth", asked).headers["Access-Control-Allow-Methods"]
+
+
 def test_a_front_end_of_the_same_site_may_call_with_credentials(public):
     asking = {
         "Origin": FRONT_END,

@@ -347,11 +347,49 @@ def test_who_is_told_something_reads_on_in_a_full_redis(client, full):
     assert "Saved." not in client.get("/account").text
 
 
-def test_nor_is_a_refusal_kept_that_takes_its_place(app, full):
+def test_who_is_signed_in_reads_on_in_a_full_redis(client, redis, full):
+    sign_up(client)
+    with later(redis, 61), full():
+        assert client.get("/home").status_code == 200
+
+
+def test_what_a_view_wrote_is_not_lost_for_what_its_page_shows_in_a_full_redis(app, full):
+    @login_required
+    def answer():
+        session["cart"] = 1
+        return render_template("account/base.html")
+
+    client = breaking(app, answer)
+    sign_up(client)
+    client.post("/account", data={"name": "Ada King"})
+    with full():
+        assert client.get("/broken").status_code == 503
+    assert client.get("/broken").status_code == 200
+
+
+@pytest.mark.parametrize("said", ["private, max-age=600", "public, max-age=600"])
+def test_an_answer_that_brings_or_takes_a_cookie_is_kept_by_nobody(app, said):
+    def answer():
+        if request.args:
+            session["cart"] = 1
+        else:
+            session.clear()
+        response = make_response("x")
+        response.headers["Cache-Control"] = said
+        return response
+
+    client = breaking(app, answer)
+    for path in ("/broken?fill=1", "/broken"):
+        headers = client.get(path).headers
+        assert "Set-Cookie" in headers and headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("said", ["private, max-age=600", "public, max-age=600"])
+def test_nor_is_a_refusal_kept_that_takes_its_place(app, full, said):
     def answer():
         session["cart"] = 1
         response = make_response("x")
-        response.headers["Cache-Control"] = "public, max-age=600"
+        response.headers["Cache-Control"] = said
         return response
 
     client = breaking(app, answer)
@@ -430,6 +468,14 @@ def test_a_button_of_its_own_leads_back_to_its_page_once_somebody_said_who_he_is
     client.post("/logout")
     answer = client.post("/transfer", headers={"Referer": referrer})
     assert answer.location == (f"/auth?next={quote(page)}" if page else "/auth")
+
+
+def test_after_a_page_that_was_looked_at_no_button_is_to_be_pressed_once_more(client, redis):
+    sign_up(client)
+    with later(redis, 901):
+        assert client.get("/account/password").location == "/auth/fresh"
+        assert client.post("/auth/fresh", data={"password": PASSWORD}).location == "/account/password"
+        assert "Press the button once more" not in client.get("/account/password").text
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,12 @@ def test_a_proven_address_is_not_signed_in_until_the_password_is_chosen(browser,
     assert not is_signed_in(browser)
 
 
+def test_who_remembers_the_password_after_all_need_not_choose_another(browser, mailbox):
+    prove(browser, mailbox)
+    assert browser.post("/auth/password", data={"password": PASSWORD}).location == "/home"
+    assert is_signed_in(browser)
+
+
 def test_a_chosen_password_is_chosen_once(browser, mailbox):
     prove(browser, mailbox)
     tab = same_browser(browser)

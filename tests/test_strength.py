@@ -59,6 +59,7 @@ def said(browser, password, **fields):
         ("12.03.1987 xi", 2, "Fair. Dates and years are quickly guessed: add an unusual word."),
         ("password1", 0, TOO_EASY),
         (EMAIL, 0, TOO_EASY),
+        ("magicauth7!", 1, TOO_EASY),
         ("short", 0, "Use at least 8 characters."),
         ("x" * 129, 0, "Use at most 128 characters."),
         ("12345678\0", 0, "The password holds a character that cannot be used."),

@@ -427,6 +427,24 @@ def test_many_presses_at_once_for_a_new_code_send_one_that_is_good_whoever_answe
     assert type_code(browser, mailbox.last().code)[0] == 200
 
 
+def test_whoever_asked_for_somebody_elses_address_does_not_learn_at_once_that_the_account_changed(app, browser, redis):
+    raise_epoch(app)
+    assert browser.post("/verify/resend", json={}).status_code == 429
+    with later(redis, 61):
+        assert browser.post("/verify/resend", json={}).status_code == 200
+
+
+def test_wrong_codes_count_for_the_account_though_they_cannot_be_recorded(browser, unwritable):
+    unwritable()
+    for number in range(2):
+        stranger = other_browser(browser)
+        stranger.post("/auth", data={"email": EMAIL})
+        assert [type_code(stranger, "x")[0] for _ in range(5)] == [503] * 5, number
+    stranger = other_browser(browser)
+    stranger.post("/auth", data={"email": EMAIL})
+    assert type_code(stranger, "x")[0] == 429
+
+
 def test_a_strangers_letter_is_sent_again_just_the_same(client, mailbox, redis):
     client.post("/auth", data={"email": "nobody@example.org"})
     first = mailbox.last()

@@ -253,6 +253,17 @@ def test_a_taken_address_is_answered_like_a_free_one(app, ada, eve, mailbox, red
     assert taken == free
 
 
+def test_nor_does_it_renew_the_guesses_when_its_letter_is_sent_again(ada, eve, redis):
+    left = []
+    for typed in ("eve@example.org", "fay@example.org"):
+        ada.post("/account/email", data={"email": typed})
+        ada.post("/verify", data={"OTP": "x"})
+        with later(redis, 61):
+            ada.post("/verify/resend")
+            left.append(ada.post("/verify", json={"OTP": "x"}).get_json()["attempts_left"])
+    assert left == [3, 3]
+
+
 def test_a_taken_address_costs_what_a_free_one_does(redis, redis_url, tmp_path):
     """The same Redis commands and SQL statements: no clock tells them apart."""
     with quiet_app(redis_url, tmp_path, MAGICAUTH_SITE_NAME="x") as app:

@@ -4,11 +4,13 @@ from itertools import pairwise
 
 import pytest
 from bs4 import BeautifulSoup
-from instruments import later, raise_epoch, session_id
+from conftest import wait_for
+from instruments import delivering, later, letters_waiting, quiet_app, raise_epoch, session_id
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from sqlalchemy.exc import OperationalError
 
 from magicauth.extensions import db
+from magicauth.models import AuditEvent
 
 NEW = "seven other horses graze"
 CHANGE = {"old_password": PASSWORD, "password": NEW}
@@ -232,14 +234,30 @@ def test_a_first_password_wants_a_fresh_sign_in_of_this_epoch(app, redis):
     assert browser.post("/account/password", json={"password": NEW}).status_code == 401
 
 
-def test_a_change_whose_commit_was_done_and_not_answered_is_told_of(ada, mailbox, monkeypatch):
-    commit = db.session.commit
+@pytest.mark.parametrize("stays_away", [False, True])
+@pytest.mark.parametrize("done", [True, False])
+def test_a_change_whose_commit_was_not_answered_is_told_of_if_it_was_done(
+    redis, redis_url, tmp_path, monkeypatch, done, stays_away
+):
+    with quiet_app(redis_url, tmp_path) as app:
+        ada = app.test_client()
+        with delivering(app):
+            sign_up(ada)
+        commit, silent = db.session.commit, OperationalError("COMMIT", {}, Exception("server closed the connection"))
 
-    def commit_and_fall_silent():
-        commit()
-        raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+        def commit_and_fall_silent():
+            commit() if done else db.session.rollback()
+            raise silent
 
-    with monkeypatch.context() as broken:
-        broken.setattr(db.session, "commit", commit_and_fall_silent)
-        assert ada.post("/account/password", json={"old_password": PASSWORD, "password": NEW}).status_code == 503
-    assert mailbox.last(EMAIL).subject == "Your magicauth password was changed"
+        def look_in_vain(_):
+            raise silent
+
+        with monkeypatch.context() as broken:
+            broken.setattr(db.session, "commit", commit_and_fall_silent)
+            if stays_away:
+                broken.setattr(AuditEvent, "stands", look_in_vain)
+            assert ada.post("/account/password", json={"old_password": PASSWORD, "password": NEW}).status_code == 503
+        with delivering(app):
+            told = Letters(app)
+            wait_for(lambda: not letters_waiting(redis)) if done or not stays_away else None
+            assert (told.last(EMAIL).subject == "Your magicauth password was changed") == done

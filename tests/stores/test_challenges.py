@@ -242,6 +242,22 @@ def test_what_follows_again_is_the_same_while_it_is_good(context):
     assert challenges.get(opened.id).opens == challenges.ADDRESS_ATTEMPTS
 
 
+def test_letters_that_are_written_in_another_order_carry_one_link(context):
+    first = challenges.issue("sign_in", EMAIL)
+    second_letter = follow_up(first, send=2)
+    assert follow_up(first, send=1).id == second_letter.id
+
+
+def test_a_letter_that_is_written_again_carries_the_link_that_is_good(context):
+    first = challenges.issue("sign_in", EMAIL)
+    spent = follow_up(first)
+    for _ in range(challenges.ADDRESS_ATTEMPTS):
+        challenges.attempt_address(spent, "x")
+    good = follow_up(first, send=2)
+    assert follow_up(first, send=2).id == good.id != spent.id
+    assert follow_up(first, send=3).id == good.id
+
+
 def test_what_ended_with_the_epoch_of_its_account_is_not_opened_again(context):
     first = challenges.issue("sign_up", EMAIL)
     opened = challenges.follow_up(challenges.get(first.id), 1, "sign_in", EMAIL, user_id="0" * 32, epoch=1)

@@ -466,6 +466,8 @@ def test_the_index_knows_every_session_and_forgets_what_ended(app, ada, redis):
     others[0].post("/logout")
     assert digest(session_id(ada)).encode() in redis.zrange(index, 0, -1)
     assert redis.zcard(index) == 3
+    ada.post("/account/sessions/end_others")
+    assert redis.zrange(index, 0, -1) == [digest(session_id(ada)).encode()]
 
 
 def test_an_account_that_another_takes_the_place_of_in_a_browser_has_no_session_there_any_more(app, ada, redis):
