@@ -4,8 +4,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from flask import current_app, request
 
-# Of characters, as an address writes them.
-NEXT_LENGTH = 2048
+# Of characters; and as the query of another page writes them, of which servers take 8,000.
+_LENGTH = 2048
+_QUOTED_LENGTH = 3 * _LENGTH
 
 
 def here() -> str:
@@ -35,7 +36,7 @@ def own_path(value: str) -> str:
 
     Judged as browsers and Werkzeug will read it: after percent-decoding, `/%09/evil` and `/\\evil` become `//evil`.
     """
-    if not value or len(quote(value, safe="/?=&%")) > NEXT_LENGTH:
+    if not value or len(value) > _LENGTH or len(quote(value)) > _QUOTED_LENGTH:
         return ""
     for form in (value, unquote(value), unquote(unquote(value))):
         if (

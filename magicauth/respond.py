@@ -29,7 +29,7 @@ from magicauth.errors import (
 from magicauth.extensions import DATABASE_IS_AWAY, db, is_not_understood, note_hang
 from magicauth.migrating import tables_are_there
 from magicauth.models import User
-from magicauth.next_page import NEXT_LENGTH, here
+from magicauth.next_page import here, own_path
 from magicauth.reader import wants_json
 from magicauth.sessions import this_session
 
@@ -227,9 +227,9 @@ def _fields(refusal: Refused) -> dict[str, Any]:
 def _sign_in_path() -> str:
     if request.path == "/logout":
         return "/auth"
-    path = quote(here(), safe="/")
-    # Servers take no longer address than twice that.
-    return f"/auth?next={path}" if 0 < len(path) <= NEXT_LENGTH else "/auth"
+    # What would be ignored there is left out here: servers refuse addresses that are longer still.
+    path = own_path(here())
+    return f"/auth?next={quote(path, safe='/')}" if path else "/auth"
 
 
 def _with_retry_after(response: Response, refusal: Refused) -> Response:

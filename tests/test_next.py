@@ -151,7 +151,7 @@ EVIL = [
     "/home%0d%0aSet-Cookie:%20a=b",
     "/home#//evil.example",
     "/" + "a" * 2048,
-    "/home?x=" + "é" * 400,
+    "/home?x=" + "é" * 1100,
     "/" + "%61" * 700,
     "",
 ]
