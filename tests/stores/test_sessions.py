@@ -476,6 +476,18 @@ def test_an_account_that_another_takes_the_place_of_in_a_browser_has_no_session_
     assert redis.zcard(f"magicauth:sessions-of:{user_id(app, 'eve@example.org')}") == 1
 
 
+def test_nor_one_that_another_tab_renews_meanwhile(ada):
+    tab = same_browser(ada)
+
+    def renew(_, user):
+        assert tab.post("/auth/fresh", data={"password": PASSWORD}).status_code == 303
+        assert is_signed_in(tab)
+
+    with signal(Action.SIGNED_UP).connected_to(renew):
+        sign_up(ada, "eve@example.org")
+    assert not is_signed_in(tab) and is_signed_in(ada)
+
+
 def test_the_index_trims_what_is_over_and_goes_by_itself(app, ada, redis):
     index = f"magicauth:sessions-of:{user_id(app)}"
     assert redis.zcard(index) == 1
