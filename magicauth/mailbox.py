@@ -1,5 +1,6 @@
 """Development's post office: letters are kept as files in `instance/mailbox/`, and each is a line on the console."""
 
+import contextlib
 import email
 import functools
 import re
@@ -76,8 +77,10 @@ class Mailbox:
         """The letter of that id."""
         if not re.fullmatch(r"[0-9]{20}-[0-9a-f]{8}", name):
             return None
-        path = self._folder / f"{name}.eml"
-        return _read(path) if path.is_file() else None
+        # It may be thrown away at this moment, as one too many.
+        with contextlib.suppress(FileNotFoundError):
+            return _read(self._folder / f"{name}.eml")
+        return None
 
 
 @functools.lru_cache(maxsize=_KEPT)

@@ -48,8 +48,7 @@ def read_body() -> None:
     g.fields = {}
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
-    views = current_app.view_functions
-    own = getattr(views.get(request.endpoint or ""), "max_content_length", None)
+    own = _bound_of_view()
     most = _BODY_BYTES if own is None else own
     if (request.content_length or 0) > most:
         _discard_body()
@@ -148,12 +147,26 @@ def _quality(named: dict[str, float], mimetype: str) -> float:
     return next((named[one] for one in ranges if one in named), 0.0)
 
 
+def is_read_by_view() -> bool:
+    """Whether the view reads its body itself."""
+    return _bound_of_view() is not None
+
+
+def _bound_of_view() -> int | None:
+    view = current_app.view_functions.get(request.endpoint or "")
+    bound: int | None = getattr(view, "max_content_length", None)
+    return bound
+
+
 def _leave_to_view(most: int) -> None:
     request.max_content_length = most + 1
     request.max_form_memory_size, request.max_form_parts = most, _PARTS_OF_VIEW
-    if not request.content_length:
-        # What announces no length is cut by Werkzeug without a word.
-        _body(most)
+    if request.content_length:
+        # Then Werkzeug counts: a server that ends the stream does so where the connection broke, too.
+        request.environ.pop("wsgi.input_terminated", None)
+    else:
+        # What announces no length it cuts without a word.
+        request.stream = BytesIO(_body(most))
 
 
 def _body(most: int) -> bytes:

@@ -45,9 +45,8 @@ _ENDED_LIFE = 2 * _SLIDE_AFTER
 # Seconds that a session's next id is known to a sign-out that began under the one before.
 _RENEWED_LIFE = 10
 
-# Where nobody has written since.
-_put_back_over = Script("""
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end
+_write_unless_changed = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
 """)
 
 # What is stored, and what it says; None where there is no session.
@@ -305,14 +304,11 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
     def _write_over(self, key: str, session: Session, life: int) -> None:
         # Not if it was revoked while this request was under way. Its cookie opens nothing then, and is left: another
         # request of the same browser may have brought a new one.
-        written = encode(session.data)
-        if not session.only_slides:
-            self.client.set(key, written, ex=life, xx=True)
-            return
-        before = self.client.set(key, written, ex=life, xx=True, get=True)
-        if before not in (None, session.stored):
-            # Another request put something into it meanwhile, which stands; this one had nothing to say.
-            _put_back_over([key], written, before)
+        if session.only_slides:
+            # Nor if another put something into it meanwhile: this one has nothing to say.
+            _write_unless_changed([key], session.stored, encode(session.data), life)
+        else:
+            self.client.set(key, encode(session.data), ex=life, xx=True)
 
     def _live(self, app: Flask, sid: str) -> tuple[bytes, dict[str, Any]] | None:
         if hung():

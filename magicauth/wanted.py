@@ -3,7 +3,7 @@
 from flask import request, session
 
 from magicauth.next_page import here
-from magicauth.reader import typed, wants_json
+from magicauth.reader import is_read_by_view, typed, wants_json
 from magicauth.sessions import this_session
 
 
@@ -13,7 +13,8 @@ def keep() -> None:
     if wants_json():
         return
     page = here()
-    sent = bool(page) and request.method == "POST"
+    # What a view reads itself is not kept, and a button alone would not send it again.
+    sent = bool(page) and request.method == "POST" and not is_read_by_view()
     this_session().keep(wanted={"path": page or "/account", "typed": typed(), "sent": sent})
 
 

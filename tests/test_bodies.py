@@ -95,6 +95,8 @@ def uploads(make_new_app):
     @own_body(max_content_length=200_000)
     @login_required
     def upload():
+        if request.args:
+            return {"stream": len(request.stream.read())}
         files = [len(file.read()) for file in request.files.values()]
         return {"files": files, "tags": request.form.getlist("tag"), "bytes": len(request.get_data())}
 
@@ -126,10 +128,19 @@ def test_it_is_guarded_and_bounded_as_any_other(uploads):
     foreign = {"Origin": "https://evil.example"}
     assert uploads.post("/uploads", data=b"x", headers=foreign).status_code == 403
     assert other_browser(uploads).post("/uploads", data=b"x", headers=JSON).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/uploads", "/uploads?stream=1"])
+def test_it_may_come_in_chunks_or_break_off_as_any_other(uploads, path):
     for size, status in ((200_000, 200), (200_001, 413)):
         stream = Body(ChunkedReader(None, IterUnreader(iter([chunk(b"x" * size) + chunk(b"")]))))
         overrides = {"wsgi.input": stream, "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
-        assert uploads.post("/uploads", content_type="text/csv", environ_overrides=overrides).status_code == status
+        answer = uploads.post(path, content_type="text/csv", environ_overrides=overrides)
+        assert answer.status_code == status
+        assert status != 200 or size in answer.get_json().values()
+    for announced, status in (("7", 200), ("500", 400)):
+        overrides = {"wsgi.input": io.BytesIO(b"tag=abc"), "wsgi.input_terminated": True, "CONTENT_LENGTH": announced}
+        assert uploads.post(path, content_type=FORM, environ_overrides=overrides).status_code == status
 
 
 def test_developments_server_refuses_a_body_that_is_too_large_at_once(app):

@@ -24,7 +24,7 @@ from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, s
 from sqlalchemy import text
 from sqlalchemy.orm.exc import StaleDataError
 
-from magicauth import create_app, current_user, fresh_sign_in_required, login_required
+from magicauth import create_app, current_user, fresh_sign_in_required, login_required, own_body
 from magicauth.config import ConfigError
 from magicauth.extensions import db
 from magicauth.extensions import redis as client_of_redis
@@ -468,6 +468,21 @@ def test_a_button_of_its_own_leads_back_to_its_page_once_somebody_said_who_he_is
     client.post("/logout")
     answer = client.post("/transfer", headers={"Referer": referrer})
     assert answer.location == (f"/auth?next={quote(page)}" if page else "/auth")
+
+
+def test_nor_after_a_form_that_its_view_reads_itself(app, redis):
+    @app.route("/upload", methods=["GET", "POST"])
+    @fresh_sign_in_required
+    @own_body(100_000)
+    def upload():
+        return render_template("account/base.html")
+
+    client = app.test_client()
+    sign_up(client)
+    with later(redis, 901):
+        assert client.post("/upload", data={"title": "May"}).location == "/auth/fresh"
+        assert client.post("/auth/fresh", data={"password": PASSWORD}).location == "/upload"
+        assert "Press the button once more" not in client.get("/upload").text
 
 
 def test_after_a_page_that_was_looked_at_no_button_is_to_be_pressed_once_more(client, redis):

@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -11,9 +10,8 @@ from flask import current_app
 
 from magicauth import audit, challenges, limits, mail
 from magicauth.addresses import parse_email
-from magicauth.challenges import Challenge, Purpose
+from magicauth.challenges import Challenge, Promise, Purpose
 from magicauth.crypto import digest
-from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import (
     N_,
     CodeIncorrect,
@@ -22,6 +20,7 @@ from magicauth.errors import (
     Denied,
     Invalid,
     LetterOnItsWay,
+    Refused,
     TokenMissing,
 )
 from magicauth.flows import security
@@ -103,7 +102,7 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
     or a new one, which `renew` opens under an id, if its guesses or its time are over, or the account is no longer as
     it was (`epoch` is what it is now, 0 for a stranger). Raises TooMany."""
     challenge = challenges.get(pending.challenge_id)
-    renewed = partial(_successor, pending.challenge_id, epoch, renew)
+    renewed = partial(_one_of_many, pending.challenge_id, epoch, renew)
     if challenge is None or not challenge.is_open:
         return pending.asked_again(renewed())
     asker = visitor.asker(pending.email)
@@ -132,33 +131,36 @@ def once(session: Session, purpose: Purpose, email: str, epoch: int, ask: Callab
     button at once, one sends the letter, and all go on with its challenge. A browser without a session is many."""
     if session.sid is None:
         return ask("")
-    return _successor(digest(f"{session.sid}/{purpose}/{email}"), epoch, ask)
+    return _one_of_many(digest(f"{session.sid}/{purpose}/{email}"), epoch, ask)
 
 
-def _successor(of: str, epoch: int, ask: Callable[[str], Challenge]) -> Challenge:
-    new_id, is_first = challenges.promise_successor(of)
-    if not is_first:
-        elsewhere = _opened_elsewhere(new_id)
-        if elsewhere is not None and elsewhere.is_open and elsewhere.epoch == epoch:
-            return elsewhere
-        # Who was first has failed; or it is over, and not opened again.
-        challenges.forget_successor(of)
-        new_id, _ = challenges.promise_successor(of)
-    try:
-        return ask(new_id)
-    except Exception:
-        with suppress(*REDIS_IS_AWAY):
-            challenges.forget_successor(of)
-        raise
-
-
-def _opened_elsewhere(challenge_id: str) -> Challenge | None:
-    # Waits for the other request to store it: without it this browser would be shown an expired code.
-    for _ in range(_LOOKS_FOR_CHALLENGE):
-        if challenge := challenges.get(challenge_id):
+def _one_of_many(press: str, epoch: int, ask: Callable[[str], Challenge]) -> Challenge:
+    promise, is_first = challenges.promise(press)
+    while not is_first:
+        promise = _kept_elsewhere(press, promise)
+        challenge = challenges.get(promise.id) if promise.kept else None
+        if challenge is not None and challenge.is_open and challenge.epoch == epoch:
             return challenge
+        # Who was first has failed, or it is over by now.
+        promise, is_first = challenges.promise(press, over=promise)
+    try:
+        challenge = ask(promise.id)
+    except Refused:
+        challenges.forget_promise(press)
+        raise
+    # Not before: nobody goes on with one whose letter was not queued, or whose change was not noted.
+    challenges.keep(press, promise)
+    return challenge
+
+
+def _kept_elsewhere(press: str, promise: Promise) -> Promise:
+    """The promise once the request that made it has kept it; as it is where that takes too long."""
+    for _ in range(_LOOKS_FOR_CHALLENGE):
+        if promise.kept:
+            break
         time.sleep(_BETWEEN_LOOKS)
-    return None
+        promise = challenges.promised(press) or promise
+    return promise
 
 
 def seconds_to_wait(challenge: Challenge) -> float:

@@ -59,10 +59,9 @@ def email_proven(challenge: Challenge, under_way: Pending | None) -> Pending:
     """The sign-in that goes on in this browser after its challenge was answered here. Raises NotFound."""
     user = email_proof.user_of(challenge)
     if under_way is None or under_way.challenge_id != challenge.id:
-        # What was shown with another challenge, here or in another browser, stays there; so does a browser's wish to be
-        # remembered.
-        remember = under_way is not None and challenge.id in under_way.asked_before and under_way.remember
-        under_way = Pending.asking(challenge, user.canonical_email, next=challenge.next, remember=remember)
+        # What was shown with another challenge, here or in another browser, stays there; so does the wish to be
+        # remembered, which was another question's.
+        under_way = Pending.asking(challenge, user.canonical_email, next=challenge.next)
     return under_way.showing("email", user.id.hex, user.session_epoch)
 
 
