@@ -45,8 +45,9 @@ _ENDED_LIFE = 2 * _SLIDE_AFTER
 # Seconds that a session's next id is known to a sign-out that began under the one before.
 _RENEWED_LIFE = 10
 
-_write_unless_changed = Script("""
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
+# Where nobody has written since.
+_put_back_over = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end
 """)
 
 # What is stored, and what it says; None where there is no session.
@@ -304,11 +305,15 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
     def _write_over(self, key: str, session: Session, life: int) -> None:
         # Not if it was revoked while this request was under way. Its cookie opens nothing then, and is left: another
         # request of the same browser may have brought a new one.
-        if session.only_slides:
-            # Nor if another put something into it meanwhile: this one has nothing to say.
-            _write_unless_changed([key], session.stored, encode(session.data), life)
-        else:
-            self.client.set(key, encode(session.data), ex=life, xx=True)
+        written = encode(session.data)
+        if not session.only_slides:
+            self.client.set(key, written, ex=life, xx=True)
+            return
+        # In one command, as it costs a page once a minute; what it went over by that is put back, if that was not what
+        # this request has read: another put something into it meanwhile.
+        before = self.client.set(key, written, ex=life, xx=True, get=True)
+        if before not in (None, session.stored):
+            _put_back_over([key], written, before)
 
     def _live(self, app: Flask, sid: str) -> tuple[bytes, dict[str, Any]] | None:
         if hung():
