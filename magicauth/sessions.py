@@ -46,7 +46,7 @@ _ENDED_LIFE = 2 * _SLIDE_AFTER
 _RENEWED_LIFE = 10
 
 # Where nobody has written since.
-_put_back_over = Script("""
+_correct = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end
 """)
 
@@ -306,14 +306,13 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         # Not if it was revoked while this request was under way. Its cookie opens nothing then, and is left: another
         # request of the same browser may have brought a new one.
         written = encode(session.data)
-        if not session.only_slides:
-            self.client.set(key, written, ex=life, xx=True)
-            return
-        # In one command, as it costs a page once a minute; what it went over by that is put back, if that was not what
-        # this request has read: another put something into it meanwhile.
         before = self.client.set(key, written, ex=life, xx=True, get=True)
-        if before not in (None, session.stored):
-            _put_back_over([key], written, before)
+        if before in (None, session.stored):
+            return
+        # It went over what another request, of another tab, had put into it since this one read it.
+        read, theirs = decode(session.stored), decode(before)
+        if read is not None and theirs is not None:
+            _correct([key], written, encode(_merged(read, theirs, session.data)))
 
     def _live(self, app: Flask, sid: str) -> tuple[bytes, dict[str, Any]] | None:
         if hung():
@@ -368,6 +367,13 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             pipeline.zrem(_index_key(owner), digest(sid))
 
 
+def _merged(read: dict[str, Any], theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """What two requests that have read the same have made of it: of what both changed, `ours`."""
+    changed = {name: value for name, value in ours.items() if name not in read or read[name] != value}
+    removed = read.keys() - ours.keys()
+    return {name: value for name, value in (theirs | changed).items() if name not in removed}
+
+
 def _answer_instead(response: Response, other: Response) -> None:
     response.status_code = other.status_code
     response.set_data(other.get_data())
@@ -418,9 +424,10 @@ def find(user_id: str, handle: str) -> str | None:
 
 def revoke(user_id: str, store_id: str) -> bool:
     """Ends a session of that user. False if it has ended already."""
-    # In this order: a Redis that fails in between leaves it listed, and who presses again has ended it.
-    ended = redis().delete(_PREFIX + store_id)
-    return bool(redis().zrem(_index_key(user_id), store_id) or ended)
+    # In this order: a Redis that fails in between leaves it listed, and who presses again has ended it. Of two presses
+    # at once one has.
+    redis().delete(_PREFIX + store_id)
+    return bool(redis().zrem(_index_key(user_id), store_id))
 
 
 def revoke_all(user_id: str, epoch: int, but: Session | None = None) -> None:

@@ -1,7 +1,7 @@
 """Budgets at the front door: they degrade and do not lock."""
 
 import pytest
-from instruments import at_once, change_user, later, same_browser
+from instruments import at_once, change_user, later, redis_commands, same_browser
 from pages import EMAIL, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -48,6 +48,18 @@ def guess_codes(client, count, email=EMAIL):
             continue
         statuses.append(answer.status_code)
     return statuses
+
+
+def test_a_press_that_is_refused_leaves_the_next_nothing_to_wait_for(make_app, redis):
+    client = make_app(MAGICAUTH_LIMIT_MAILS_PER_ADDRESS="1 per hour").test_client()
+    for email in ("eve@example.org", EMAIL):
+        client.post("/auth", data={"email": email})
+    client.post("/auth", data={"email": "grace@example.org"})
+    for _ in range(2):
+        with redis_commands(redis) as commands:
+            assert client.post("/auth", json={"email": EMAIL.replace("@", "+x@")}).status_code == 429
+        # It looks again and again where another press seems to be under way.
+        assert commands.count("GET") == 1
 
 
 # --- passwords -------------------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ class Gate:
         def slow(act):
             if act == "write":
                 session["colour"] = "red"
+            if act == "forget":
+                session.pop("notice")
             if act == "renew":
                 session.renew()
             self.reached.set()
@@ -329,6 +331,16 @@ def test_a_page_that_only_slides_it_leaves_what_another_request_put_into_it(ada,
         assert ada.post("/verify", data={"OTP": mailbox.last("new@example.org").code}).location == "/account"
 
 
+@pytest.mark.parametrize("act", ["write", "forget"])
+def test_of_two_requests_that_write_it_at_once_neither_loses_what_it_wrote(ada, gate, redis, mailbox, act):
+    ada.post("/account", data={"name": "Ada King", "phone": ""})
+    with gate.request_under_way(same_browser(ada), act):
+        assert ada.post("/account/email", data={"email": "new@example.org"}).location == "/verify"
+    assert stored(redis, ada).get("colour") == ("red" if act == "write" else None)
+    assert ("notice" in stored(redis, ada)) == (act == "write")
+    assert ada.post("/verify", data={"OTP": mailbox.last("new@example.org").code}).location == "/account"
+
+
 def test_idle_time_ends_a_session(ada, redis):
     with later(redis, 1700):
         assert ada.get("/auth").location == "/home"
@@ -515,6 +527,19 @@ def test_revoking_one_session_ends_that_one(app, ada):
         assert sessions.revoke(user_id(app), store_id)
         assert not sessions.revoke(user_id(app), store_id)
     assert not is_signed_in(other) and is_signed_in(ada)
+
+
+def test_of_many_who_end_it_at_once_one_has(app, ada):
+    for _ in range(10):
+        other = other_browser(ada)
+        sign_in(other)
+        store_id, whose = digest(session_id(other)), user_id(app)
+
+        def end(_, store_id=store_id, whose=whose):
+            with app.app_context():
+                return sessions.revoke(whose, store_id)
+
+        assert at_once(4, end).count(True) == 1
 
 
 def test_a_handle_of_somebody_elses_session_ends_nothing(app, ada):
