@@ -305,14 +305,18 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
     def _write_over(self, key: str, session: Session, life: int) -> None:
         # Not if it was revoked while this request was under way. Its cookie opens nothing then, and is left: another
         # request of the same browser may have brought a new one.
-        written = encode(session.data)
-        before = self.client.set(key, written, ex=life, xx=True, get=True)
-        if before in (None, session.stored):
+        before = self.client.set(key, encode(session.data), ex=life, xx=True, get=True)
+        if before is not None:
+            self._take_along(key, session, before)
+
+    def _take_along(self, key: str, session: Session, before: bytes) -> None:
+        """Adds to what was just written under `key` what another tab's request had put into the session since this one
+        read it: `before` is what stood there then."""
+        if before == session.stored:
             return
-        # It went over what another request, of another tab, had put into it since this one read it.
         read, theirs = decode(session.stored), decode(before)
         if read is not None and theirs is not None:
-            _correct([key], written, encode(_merged(read, theirs, session.data)))
+            _correct([key], encode(session.data), encode(_merged(read, theirs, session.data)))
 
     def _live(self, app: Flask, sid: str) -> tuple[bytes, dict[str, Any]] | None:
         if hung():
@@ -351,8 +355,13 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             pipeline.sadd(renewed, f"{session['user_id']}.{digest(session.sid or '')}")
             pipeline.expire(renewed, _RENEWED_LIFE)
         self._delete(pipeline, replaced, session.owner)
-        deleted = pipeline.execute()[2 if carries_on else 0]
-        return bool(deleted) or not carries_on
+        ended: bytes | None = pipeline.execute()[2 if carries_on else 0]
+        if not carries_on:
+            return True
+        if ended is None:
+            return False
+        self._take_along(_key(session.sid or ""), session, ended)
+        return True
 
     def _end(self, session: Session) -> None:
         pipeline = self.client.pipeline(transaction=False)
@@ -362,7 +371,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         pipeline.execute()
 
     def _delete(self, pipeline: Any, sid: str, owner: str) -> None:
-        pipeline.delete(_key(sid))
+        pipeline.getdel(_key(sid))
         if owner:
             pipeline.zrem(_index_key(owner), digest(sid))
 

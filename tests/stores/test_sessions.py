@@ -341,6 +341,13 @@ def test_of_two_requests_that_write_it_at_once_neither_loses_what_it_wrote(ada, 
     assert ada.post("/verify", data={"OTP": mailbox.last("new@example.org").code}).location == "/account"
 
 
+def test_nor_does_one_that_gives_it_a_new_id(ada, gate, mailbox):
+    tab = same_browser(ada)
+    with gate.request_under_way(tab, "renew"):
+        assert ada.post("/account/email", data={"email": "new@example.org"}).location == "/verify"
+    assert tab.post("/verify", data={"OTP": mailbox.last("new@example.org").code}).location == "/account"
+
+
 def test_idle_time_ends_a_session(ada, redis):
     with later(redis, 1700):
         assert ada.get("/auth").location == "/home"
