@@ -15,7 +15,7 @@ from flask_session import Session
 
 import magicauth as magicauth_package
 from benchmarks.counting import counted
-from magicauth import create_app, sessions
+from magicauth import create_app, session_data
 from magicauth.crypto import digest
 from magicauth.guards import CurrentUser
 
@@ -34,7 +34,7 @@ def bare() -> Flask:
     @app.get("/home")
     def home() -> str:
         stored = client.get("magicauth:session:" + digest(request.cookies["magicauth"]))
-        return render_template("account/home.html", user=CurrentUser(sessions.decode(stored) or {}))
+        return render_template("account/home.html", user=CurrentUser(session_data.decode(stored) or {}))
 
     @app.get("/auth")
     def auth() -> str:

@@ -11,7 +11,7 @@ from benchmarks import load, people, stage
 from benchmarks.people import PASSWORD, PEOPLE, Browser, Rate
 from benchmarks.post import Post
 from benchmarks.run import Run
-from magicauth import sessions
+from magicauth import session_data
 
 
 def measure(run: Run, rounds: int, *, sign_ins: bool) -> None:
@@ -41,7 +41,7 @@ async def _cookie(run: Run, name: str, address: str) -> str:
     if sign_in is not None:
         await sign_in(browser, run.post, "user0@example.com")
     elif name == "Flask-Session":
-        facts = msgspec.json.encode(sessions.decode(run.session_bytes))
+        facts = msgspec.json.encode(session_data.decode(run.session_bytes))
         people.must(await browser.get(f"/sign-in/{facts.hex()}"))
     else:
         browser.cookies = {"magicauth": run.session_id}

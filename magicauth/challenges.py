@@ -73,16 +73,6 @@ if handed and tonumber(handed) < tonumber(ARGV[1]) then
   redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
 """)
-_promise = Script("""
-local made = redis.call('GET', KEYS[1])
-if made and made ~= ARGV[2] then return made end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
-return false
-""")
-# Not one that others took for broken meanwhile.
-_keep = Script("""
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end
-""")
 _forget_change = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """)
@@ -184,39 +174,6 @@ def _followed(first: Challenge, send: int, purpose: Purpose) -> Challenge | None
 
 def _following_id(first: Challenge, send: int, purpose: Purpose) -> str:
     return keyring().derived_id(purpose, first.id if send == 1 else f"{first.id}/{send}")
-
-
-@dataclass(frozen=True)
-class Promise:
-    """That one of many presses of a button opens the challenge `id`; `kept` once its letter is on its way."""
-
-    id: str
-    kept: bool = False
-
-
-def promise(press: str, over: Promise | None = None) -> tuple[Promise, bool]:
-    """What the presses of that name go on with, and whether this is the first of them, which is to `keep` it. One that
-    has come to nothing, or is `over`, gives way to another: of many who find it so, to that of one."""
-    mine = Promise(keyring().new_id())
-    life = current_app.config["MAGICAUTH_RESEND_AFTER"]
-    made = _promise([_promise_key(press)], _written(mine), _written(over) if over else "", life)
-    return (_read_promise(made), False) if made else (mine, True)
-
-
-def keep(press: str, promised: Promise) -> None:
-    """Says that its challenge is open, and its letter on its way."""
-    _keep([_promise_key(press)], _written(promised), _written(replace(promised, kept=True)))
-
-
-def promised(press: str) -> Promise | None:
-    """What the presses of that name go on with."""
-    made = redis().get(_promise_key(press))
-    return _read_promise(made) if made else None
-
-
-def forget_promise(press: str) -> None:
-    """Lets the next press be the first."""
-    redis().delete(_promise_key(press))
 
 
 def get(challenge_id: str) -> Challenge | None:
@@ -362,19 +319,6 @@ def _change_key(user_id: str) -> str:
 
 def _warnings_key(user_id: str) -> str:
     return f"magicauth:warnings-of:{user_id}"
-
-
-def _promise_key(press: str) -> str:
-    return f"magicauth:promised:{press}"
-
-
-def _written(promised: Promise) -> str:
-    return f"{promised.id} kept" if promised.kept else promised.id
-
-
-def _read_promise(made: bytes) -> Promise:
-    challenge_id, _, kept = made.decode().partition(" ")
-    return Promise(challenge_id, bool(kept))
 
 
 def _key(challenge_id: str) -> str:

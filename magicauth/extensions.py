@@ -20,8 +20,7 @@ from magicauth.crypto import Keyring
 
 DATABASE_CONNECT_TIMEOUT = 2
 _DATABASE_STATEMENT_TIMEOUT_MS = 5000
-# Longer than a slow disk holds up the one writer.
-_SQLITE_BUSY_TIMEOUT_MS = 4000
+_SQLITE_BUSY_TIMEOUT_MS = 2000
 # What the database raises when it is away, full, read-only, damaged, too slow or not migrated.
 DATABASE_IS_AWAY = (
     sqlalchemy.exc.OperationalError,
@@ -99,6 +98,12 @@ class Script(engines.Script):
     def __call__(self, keys: Sequence[str], *arguments: Any) -> Any:
         """Runs it. Raises RedisError."""
         return self.run(redis(), keys, *arguments)
+
+
+# Over a value that nobody has changed since it was read; its life stays what it is.
+compare_and_set = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end
+""")
 
 
 def _engine_options(url: str, of_the_site: dict[str, Any]) -> dict[str, Any]:

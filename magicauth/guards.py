@@ -14,6 +14,7 @@ from magicauth import sessions, visitor, wanted
 from magicauth.errors import Denied, FreshSignInRequired, SignInRequired
 from magicauth.models import User
 from magicauth.pending import drop_pending
+from magicauth.session_data import of_the_site
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -121,7 +122,7 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
     """Signs this browser in as `user`, under a new session id; a session that was open here ends. What a site's pages
     kept for the stranger goes along, what they kept for another user does not."""
     asking, now = visitor.visitor(), round(time.time(), 3)
-    kept = {} if "user_id" in session else sessions.of_the_site(session)
+    kept = {} if "user_id" in session else of_the_site(session)
     session.clear()
     session.update(kept)
     sessions.this_session().keep(

@@ -10,18 +10,15 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-import msgspec
 from flask import Flask, Request, Response, current_app, has_app_context
 from flask import session as flask_session
 from flask.sessions import SessionMixin
-from flask_babel.speaklater import LazyString
 from flask_session.redis.redis import RedisSessionInterface
-from markupsafe import Markup
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -29,7 +26,8 @@ from magicauth import cookies
 from magicauth.crypto import digest
 from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import SignInRequired
-from magicauth.extensions import Script, hung, redis
+from magicauth.extensions import compare_and_set, hung, redis
+from magicauth.session_data import OURS, decode, encode, merged
 
 # A session that is only read is written again, to slide its idle time, when this much has passed since it last was,
 # or a quarter of the idle time if that is less.
@@ -44,11 +42,6 @@ _PREFIX = "magicauth:session:"
 _ENDED_LIFE = 2 * _SLIDE_AFTER
 # Seconds that a session's next id is known to a sign-out that began under the one before.
 _RENEWED_LIFE = 10
-
-# Where nobody has written since.
-_correct = Script("""
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end
-""")
 
 # What is stored, and what it says; None where there is no session.
 Load = Callable[[str], tuple[bytes, dict[str, Any]] | None]
@@ -170,7 +163,7 @@ class Session(SessionMixin):
         if not isinstance(key, str):
             # Ours are stored as numbers: one of a site's would stand for who is signed in.
             raise TypeError(f"session[{key!r}]: names in a session are text.")
-        if key in _OURS:
+        if key in OURS:
             raise ValueError(f"session[{key!r}] is magicauth's own: take another name.")
         self.data[key] = value
         self.modified = True
@@ -191,59 +184,9 @@ def put_back(sid: str, data: dict[str, Any]) -> None:
     redis().set(_key(sid), encode(data), nx=True, ex=_life(data))
 
 
-def of_the_site(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a site's own pages have put into a session."""
-    # A number is a name of ours that only a newer release knows.
-    return {name: value for name, value in data.items() if isinstance(name, str) and name not in _OURS}
-
-
 def this_session() -> Session:
     """The session of the current request, as what it is."""
     return cast(Session, flask_session)
-
-
-# Stored as their numbers: their names were a third of a session's memory. A new one is added at the end.
-_NUMBERED = (
-    *("user_id", "name", "email", "phone", "admin", "has_password", "language", "joined", "updated"),
-    *("epoch", "amr", "auth_time", "created", "seen", "remember", "browser", "ip", "pending"),
-)
-_OURS = {*_NUMBERED, "confirming", "wanted", "notice"}
-_NUMBER_OF: dict[str, Any] = {name: number for number, name in enumerate(_NUMBERED)}
-_NAME_OF: dict[Any, str] = dict(enumerate(_NUMBERED))
-
-
-# The number of msgpack's extension that stands for text that is HTML.
-_MARKUP = 1
-
-
-def encode(data: dict[str, Any]) -> bytes:
-    """A session as Redis holds it."""
-    numbered = {_NUMBER_OF.get(name, name): value for name, value in data.items()}
-    return msgspec.msgpack.encode(numbered, enc_hook=_encode_text)
-
-
-def decode(stored: bytes) -> dict[str, Any] | None:
-    """What `encode` was given, or None for what is no session. Only msgpack, and never a pickle."""
-    with contextlib.suppress(msgspec.DecodeError):
-        data = msgspec.msgpack.decode(stored, ext_hook=_decode_text)
-        # A number that a newer release has added stays one, and is written back as it came.
-        return {_NAME_OF.get(key) or key: value for key, value in data.items()} if isinstance(data, dict) else None
-    return None
-
-
-def _encode_text(value: Any) -> Any:
-    """What sites flash beside plain text: HTML, and sentences that are translated when they are read."""
-    if isinstance(value, Markup):
-        return msgspec.msgpack.Ext(_MARKUP, value.encode())
-    if isinstance(value, LazyString):
-        return str(value)
-    raise TypeError(f"A session cannot hold {value!r}.")
-
-
-def _decode_text(kind: int, content: memoryview) -> Any:
-    if kind != _MARKUP:
-        raise msgspec.DecodeError(f"extension {kind}")
-    return Markup(bytes(content).decode())  # noqa: S704  (what the site had called so)
 
 
 class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
@@ -290,7 +233,7 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             return
         life = _life(session.data)
         if session.sid is not None:
-            self._write_over(_key(session.sid), session, life)
+            self._write_over(session, life)
             return
         session.sid = self._generate_sid(self.sid_length)
         if not self._write_new(session, life):
@@ -302,21 +245,21 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         kept_for = min(_COOKIE_LIFE, _life_at_most(session.data)) if session.permanent else None
         cookies.give(response, app.config["SESSION_COOKIE_NAME"], session.sid, kept_for)
 
-    def _write_over(self, key: str, session: Session, life: int) -> None:
+    def _write_over(self, session: Session, life: int) -> None:
         # Not if it was revoked while this request was under way. Its cookie opens nothing then, and is left: another
         # request of the same browser may have brought a new one.
-        before = self.client.set(key, encode(session.data), ex=life, xx=True, get=True)
+        before = self.client.set(_key(session.sid or ""), encode(session.data), ex=life, xx=True, get=True)
         if before is not None:
-            self._take_along(key, session, before)
+            self._take_along(session, before)
 
-    def _take_along(self, key: str, session: Session, before: bytes) -> None:
-        """Adds to what was just written under `key` what another tab's request had put into the session since this one
-        read it: `before` is what stood there then."""
+    def _take_along(self, session: Session, before: bytes) -> None:
+        """Adds to what was just written what another tab's request had put into the session since this one read it:
+        `before` is what stood there then."""
         if before == session.stored:
             return
         read, theirs = decode(session.stored), decode(before)
         if read is not None and theirs is not None:
-            _correct([key], encode(session.data), encode(_merged(read, theirs, session.data)))
+            compare_and_set([_key(session.sid or "")], encode(session.data), encode(merged(read, theirs, session.data)))
 
     def _live(self, app: Flask, sid: str) -> tuple[bytes, dict[str, Any]] | None:
         if hung():
@@ -356,12 +299,9 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             pipeline.expire(renewed, _RENEWED_LIFE)
         self._delete(pipeline, replaced, session.owner)
         ended: bytes | None = pipeline.execute()[2 if carries_on else 0]
-        if not carries_on:
-            return True
-        if ended is None:
-            return False
-        self._take_along(_key(session.sid or ""), session, ended)
-        return True
+        if carries_on and ended is not None:
+            self._take_along(session, ended)
+        return ended is not None or not carries_on
 
     def _end(self, session: Session) -> None:
         pipeline = self.client.pipeline(transaction=False)
@@ -374,13 +314,6 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         pipeline.getdel(_key(sid))
         if owner:
             pipeline.zrem(_index_key(owner), digest(sid))
-
-
-def _merged(read: dict[str, Any], theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """What two requests that have read the same have made of it: of what both changed, `ours`."""
-    changed = {name: value for name, value in ours.items() if name not in read or read[name] != value}
-    removed = read.keys() - ours.keys()
-    return {name: value for name, value in (theirs | changed).items() if name not in removed}
 
 
 def _answer_instead(response: Response, other: Response) -> None:

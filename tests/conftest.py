@@ -269,6 +269,8 @@ def unwritable(app: Flask) -> Iterator[Callable[[], Any]]:
     with closing(sqlite3.connect(Path(app.instance_path) / "magicauth.sqlite3", isolation_level=None)) as operator:
         yield lambda: operator.execute("BEGIN IMMEDIATE")
     event.remove(engine, "checkout", wait_no_longer)
+    # Else the next test's connections would wait no longer either.
+    engine.dispose()
 
 
 @pytest.fixture

@@ -53,6 +53,16 @@ def at_once(count: int, act: Callable[[int], R]) -> list[R]:
         return list(pool.map(wait_and_act, range(count)))
 
 
+def in_context(app: Flask, act: Callable[[int], R], count: int) -> list[R]:
+    """The same, each with the app's context: for what a store does outside of a request."""
+
+    def with_context(number: int) -> R:
+        with app.app_context():
+            return act(number)
+
+    return at_once(count, with_context)
+
+
 def same_browser(client: FlaskClient) -> FlaskClient:
     """Another tab of the browser: the same cookies now, to be used from another thread."""
     tab = client.application.test_client()

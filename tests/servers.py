@@ -153,6 +153,9 @@ class Redis:
             "dir": str(self._folder),
             "save": "",
             "appendonly": "yes",
+            # By default it puts writes off for up to two seconds while the disk is slow, and loses them where it is
+            # killed then. What it has written the kernel keeps.
+            "appendfsync": "no",
             "maxmemory-policy": "noeviction",
             **more,
         }

@@ -506,4 +506,4 @@ def test_its_options_for_the_database_go_beside_ours(make_new_app):
     app = make_new_app(SQLALCHEMY_ENGINE_OPTIONS=options)
     with app.app_context():
         assert db.engine.pool.size() == 3 and db.engine.hide_parameters
-    assert app.config["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"] == {"timeout": 4.0, "check_same_thread": False}
+    assert app.config["SQLALCHEMY_ENGINE_OPTIONS"]["connect_args"] == {"timeout": 2.0, "check_same_thread": False}

@@ -8,9 +8,9 @@ from functools import partial
 
 from flask import current_app
 
-from magicauth import audit, challenges, limits, mail
+from magicauth import audit, challenges, limits, mail, promises
 from magicauth.addresses import parse_email
-from magicauth.challenges import Challenge, Promise, Purpose
+from magicauth.challenges import Challenge, Purpose
 from magicauth.crypto import digest
 from magicauth.errors import (
     N_,
@@ -26,6 +26,7 @@ from magicauth.errors import (
 from magicauth.flows import security
 from magicauth.models import Action, User
 from magicauth.pending import Pending
+from magicauth.promises import Promise
 from magicauth.sessions import Session
 from magicauth.visitor import Visitor
 
@@ -135,21 +136,21 @@ def once(session: Session, purpose: Purpose, email: str, epoch: int, ask: Callab
 
 
 def _one_of_many(press: str, epoch: int, ask: Callable[[str], Challenge]) -> Challenge:
-    promise, is_first = challenges.promise(press)
+    promise, is_first = promises.make(press)
     while not is_first:
         promise = _kept_elsewhere(press, promise)
         challenge = challenges.get(promise.id) if promise.kept else None
         if challenge is not None and challenge.is_open and challenge.epoch == epoch:
             return challenge
         # Who was first has failed, or it is over by now.
-        promise, is_first = challenges.promise(press, over=promise)
+        promise, is_first = promises.make(press, over=promise)
     try:
         challenge = ask(promise.id)
     except Refused:
-        challenges.forget_promise(press)
+        promises.forget(press)
         raise
     # Not before: nobody goes on with one whose letter was not queued, or whose change was not noted.
-    challenges.keep(press, promise)
+    promises.keep(press, promise)
     return challenge
 
 
@@ -159,7 +160,7 @@ def _kept_elsewhere(press: str, promise: Promise) -> Promise:
         if promise.kept:
             break
         time.sleep(_BETWEEN_LOOKS)
-        promise = challenges.promised(press) or promise
+        promise = promises.look(press) or promise
     return promise
 
 
@@ -225,9 +226,10 @@ def look_at_link(token: str, purposes: Collection[Purpose] = PURPOSES) -> Challe
     challenge = challenges.open_link(token, purposes)
     if challenge is None or (not challenge.user_id and challenge.purpose != "sign_up"):
         raise Denied(reason="link unknown, used or expired")
-    if challenge.purpose != "sign_up" and not (
-        owner_of(challenge).stands(challenge.epoch) or challenge.purpose not in PURPOSES
-    ):
+    if challenge.purpose == "sign_up":
+        return challenge
+    owner = owner_of(challenge)
+    if challenge.purpose in PURPOSES and not owner.stands(challenge.epoch):
         raise Denied(reason="account disabled or changed since")
     return challenge
 

@@ -1,7 +1,7 @@
 """Challenges against a real Redis: issued with a life, counted before compared, redeemed once."""
 
 import pytest
-from instruments import at_once, later
+from instruments import in_context, later
 
 from magicauth import challenges
 from magicauth.challenges import ADDRESS_ATTEMPTS
@@ -25,16 +25,6 @@ def wrong(challenge):
 def follow_up(first, send=1, purpose="sign_up"):
     """The challenge that follows from `first`, as the worker that reads it anew for each letter opens it."""
     return challenges.follow_up(challenges.get(first.id), send, purpose, EMAIL)
-
-
-def in_context(app, act, count):
-    """`act` on `count` threads at once, each with the app's context."""
-
-    def with_context(number):
-        with app.app_context():
-            return act(number)
-
-    return at_once(count, with_context)
 
 
 def test_what_was_issued_is_what_is_found(context):

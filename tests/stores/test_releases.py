@@ -4,9 +4,10 @@ import json
 
 import pytest
 from instruments import delivering, quiet_app, session_id
+from msgspec.msgpack import Ext
 from pages import EMAIL, PASSWORD, Letters, is_signed_in, sign_up
 
-from magicauth import sessions
+from magicauth import session_data
 from magicauth.crypto import digest
 
 # What a guarded page shows without SQL; each was or may be added by some release.
@@ -16,10 +17,10 @@ FACTS = ["name", "email", "phone", "admin", "has_password", "language", "joined"
 def rewrite(redis, client, change):
     """Changes what Redis holds of the browser's session, as another release would have written it."""
     key = f"magicauth:session:{digest(session_id(client))}"
-    data = sessions.decode(redis.get(key))
+    data = session_data.decode(redis.get(key))
     change(data)
-    redis.set(key, sessions.encode(data), keepttl=True)
-    return lambda: sessions.decode(redis.get(key))
+    redis.set(key, session_data.encode(data), keepttl=True)
+    return lambda: session_data.decode(redis.get(key))
 
 
 @pytest.mark.parametrize("fact", FACTS)
@@ -50,7 +51,8 @@ def test_more_fields_than_this_release_knows_are_left_alone(redis, redis_url, tm
         browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})
         (key,) = _open_sign_ins(redis)
         redis.hset(key, "later", "1")
-        rewrite(redis, browser, lambda data: (data["pending"].update(later=1), data.update({99: "later"})))
+        new = {99: "later", "cart": Ext(7, b"later")}
+        now = rewrite(redis, browser, lambda data: (data["pending"].update(later=1), data.update(new)))
         jobs = "{magicauth-mail}:letters.msgs"
         ((number, job),) = redis.hgetall(jobs).items()
         message = json.loads(job)
@@ -58,7 +60,9 @@ def test_more_fields_than_this_release_knows_are_left_alone(redis, redis_url, tm
         redis.hset(jobs, number, json.dumps(message))
         with delivering(app):
             code = Letters(app).last().code
+        assert now()[99] == "later"
         assert browser.post("/verify", data={"OTP": code}).location == "/home"
+        assert rewrite(redis, browser, lambda data: None)()["cart"] == Ext(7, b"later")
 
 
 def _open_sign_ins(redis):

@@ -17,7 +17,7 @@ from instruments import at_once, change_user, later, quiet_app, raise_epoch, sam
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from redis.cluster import RedisCluster
 
-from magicauth import login_required, sessions
+from magicauth import login_required, session_data, sessions
 from magicauth.audit import signal
 from magicauth.crypto import digest
 from magicauth.models import Action, User
@@ -79,7 +79,7 @@ def ada(client, gate):
 def stored(redis, client):
     """What Redis holds of the browser's session."""
     value = redis.get(f"magicauth:session:{digest(session_id(client))}")
-    return sessions.decode(value) if value else None
+    return session_data.decode(value) if value else None
 
 
 def user_id(app, email=EMAIL):
@@ -150,6 +150,7 @@ class Exploit:
         msgspec.msgpack.encode("user_id"),
         msgspec.msgpack.encode(None),
         msgspec.json.encode({"user_id": "x"}),
+        msgspec.msgpack.encode({"name": msgspec.msgpack.Ext(1, b"\xff")}),
     ],
 )
 def test_what_is_not_our_msgpack_is_no_session_least_of_all_a_pickle(app, ada, redis, planted):
