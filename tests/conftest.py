@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -23,7 +24,7 @@ from pages import Browser, Letters, sign_up
 from sqlalchemy import event
 
 from magicauth import audit, embedded, passwords
-from magicauth.broker import QUEUE
+from magicauth.broker import QUEUE, Broker
 from magicauth.extensions import db
 from magicauth.models import Action
 from magicauth.outbox import wait_for_threads
@@ -163,17 +164,33 @@ def stage(whole_stage: Stage, redis: Any) -> Stage:
 
 @pytest.fixture
 def send_letters() -> Iterator[Callable[[Flask], Flask]]:
-    """Sends the letters of an app until the test ends."""
+    """Sends the letters of an app until the test ends; most tests need none, and no worker is started for them."""
     workers: list[dramatiq.Worker] = []
+    brokers: list[Broker] = []
+    lock = threading.Lock()
+
+    def start_worker(broker: Broker) -> None:
+        with lock:
+            if broker not in [worker.broker for worker in workers]:
+                broker.stopping.clear()
+                workers.append(dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_POLL_MS, queues={QUEUE}))
+                workers[-1].start()
 
     def send(app: Flask) -> Flask:
         broker = app.extensions["magicauth-outbox"].broker
-        broker.stopping.clear()
-        workers.append(dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_POLL_MS, queues={QUEUE}))
-        workers[-1].start()
+        enqueue = broker.enqueue_once
+
+        def enqueue_and_send(message: Any, *, delay: int | None = None) -> Any:
+            start_worker(broker)
+            return enqueue(message, delay=delay)
+
+        broker.enqueue_once = enqueue_and_send
+        brokers.append(broker)
         return app
 
     yield send
+    for broker in brokers:
+        broker.__dict__.pop("enqueue_once", None)
     for worker in workers:
         worker.broker.stop_waiting()
         wait_for_threads(worker)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from conftest import wait_for
-from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_up
+from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_up, sign_up_by_mail
 from world import look
 
 from magicauth.crypto import Keyring
@@ -62,7 +62,7 @@ def test_a_token_opens_only_the_door_of_its_purpose(client, mailbox):
 
 
 def test_a_used_token_opens_nothing(client, mailbox):
-    sign_up(client)
+    sign_up_by_mail(client)
     for_sign_up = mailbox.last().token
     browser = other_browser(client)
     browser.post("/auth", data={"email": EMAIL, "password": PASSWORD})

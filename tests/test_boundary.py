@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, Response
 from flask.testing import FlaskClient
 from instruments import quiet_app
-from pages import EMAIL, JSON, PASSWORD, Browser, is_signed_in, other_browser, sign_up
+from pages import EMAIL, JSON, PASSWORD, Browser, is_signed_in, other_browser, sign_up, sign_up_by_mail
 from production import PUBLIC_URL, PublicBrowser, production
 from werkzeug.test import create_environ, run_wsgi_app
 from world import look, posts
@@ -99,8 +99,7 @@ def test_a_safe_request_may_come_from_anywhere(public):
 
 
 def test_there_is_no_exemption_and_nothing_changes(client, mailbox):
-    sign_up(client)
-    mailbox.all()
+    sign_up_by_mail(client)
     before = look(client.application)
     evil = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
     form = {"email": EMAIL, "password": PASSWORD, "token": mailbox.last().token, "name": "Eve", "OTP": "000000"}

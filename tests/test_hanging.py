@@ -5,7 +5,7 @@ import threading
 import pytest
 import redis.exceptions
 from conftest import wait_for
-from pages import EMAIL, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+from pages import EMAIL, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up, sign_up_by_mail
 
 from magicauth import challenges
 
@@ -103,7 +103,7 @@ def test_it_is_waited_for_once(app, client, hang_after, get_ready, commands):
 
 @pytest.mark.parametrize("page", ["/auth/link", "/users/signup", "/auth/not_me", "/account/email/undo"])
 def test_the_page_of_a_link_waits_for_it_once_too(client, hang_after, page):
-    sign_up(client)
+    sign_up_by_mail(client)
     token = Letters(client.application).last().token
     asked = hang_after(0)
     assert client.get(page, query_string={"token": token}).status_code == 503

@@ -17,7 +17,7 @@ from bs4 import BeautifulSoup, Comment, Doctype
 from flask import render_template_string
 from instruments import change_user
 from jinja2 import Environment, nodes
-from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up, sign_up_by_mail
 
 from magicauth.languages import CODES, FOLDER, LANGUAGES, RIGHT_TO_LEFT, SOURCE
 
@@ -449,7 +449,7 @@ def check_letter(letter, code):
 def test_letters_are_in_the_readers_language_with_their_code_and_link(client, mailbox, code):
     client.environ_base.update(HTTP_ACCEPT_LANGUAGE=code, HTTP_USER_AGENT=FIREFOX)
     client.post("/auth", data={"email": "nobody@example.org"})
-    sign_up(client)
+    sign_up_by_mail(client)
     client.post("/users/magic_link", data={"email": EMAIL})
     client.post("/account/password", data={"old_password": PASSWORD, "password": "seven other horses graze"})
     client.post("/account/email", data={"email": NEW})

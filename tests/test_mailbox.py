@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from conftest import wait_for
-from pages import EMAIL, JSON, PASSWORD, other_browser, sign_in, sign_up
+from pages import EMAIL, JSON, PASSWORD, other_browser, sign_in, sign_up, sign_up_by_mail
 from production import production
 
 
@@ -25,7 +25,7 @@ def test_an_empty_mailbox_is_a_page_and_a_list(client):
 
 
 def test_programs_see_what_each_letter_holds_the_newest_first(client, mailbox):
-    sign_up(client)
+    sign_up_by_mail(client)
     sign_in(other_browser(client))
     mailbox.all()
     newest_first = messages(client)
@@ -81,7 +81,7 @@ def test_people_see_the_code_large_the_links_and_the_letter_as_it_looks(client, 
 
 
 def test_no_other_machine_sees_it_even_through_a_proxy(make_app, mailbox, client):
-    sign_up(client)
+    sign_up_by_mail(client)
     name = BeautifulSoup(client.get("/dev/mailbox").text, "html.parser").find("iframe")["src"]
     for path in ("/dev/mailbox", name):
         for address in (
@@ -128,14 +128,14 @@ def test_a_letter_that_is_not_there_is_404(client, mailbox):
 
 def test_letters_are_kept_over_a_restart_and_are_the_developers_alone(make_new_app):
     client = make_new_app().test_client()
-    sign_up(client)
+    sign_up_by_mail(client)
     before = messages(client)
     assert messages(make_new_app().test_client()) == before != []
     assert ((Path(client.application.instance_path) / "mailbox").stat().st_mode & 0o777) == 0o700
 
 
 def test_only_the_newest_two_hundred_letters_are_kept(client, mailbox):
-    sign_up(client)
+    sign_up_by_mail(client)
     folder = Path(client.application.instance_path) / "mailbox"
     (letter,) = (path for path in folder.glob("*.eml") if "Finish" in path.read_text())
     for number in range(250):

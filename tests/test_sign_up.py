@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from bs4 import BeautifulSoup
-from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_up
+from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_up, sign_up_by_mail
 
 
 def test_a_stranger_signs_up_by_the_mailed_link_and_is_in(client, mailbox):
@@ -63,7 +63,7 @@ def test_a_bad_form_keeps_what_was_typed_and_the_link_good(client, mailbox, form
 
 
 def test_the_link_works_once_and_for_one_account(client, mailbox):
-    sign_up(client)
+    sign_up_by_mail(client)
     token = mailbox.last().token
     again = other_browser(client).post("/users/signup", data={"token": token, "name": "Eve", "password": PASSWORD})
     assert again.status_code == 403

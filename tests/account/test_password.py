@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import wait_for
 from instruments import delivering, later, letters_waiting, quiet_app, raise_epoch, session_id
-from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up, sign_up_by_mail
 from sqlalchemy.exc import OperationalError
 
 from magicauth.extensions import db
@@ -242,7 +242,7 @@ def test_a_change_whose_commit_was_not_answered_is_told_of_if_it_was_done(
     with quiet_app(redis_url, tmp_path) as app:
         ada = app.test_client()
         with delivering(app):
-            sign_up(ada)
+            sign_up_by_mail(ada)
         commit, silent = db.session.commit, OperationalError("COMMIT", {}, Exception("server closed the connection"))
 
         def commit_and_fall_silent():
