@@ -35,7 +35,10 @@ _OUR_METRICS = f"{_METRICS}{os.getpid()}-"
 _SILENCE_MOST = 5
 # gunicorn's words for a client that it could not read from.
 _OF_CLIENTS = ("Socket error processing request.", "Error handling request (no URI read)")
-_QUERY = re.compile(r"\?[^\s'\"]*")
+# What it quotes of a request that it cannot read may be anything: the end of a body, a header.
+_QUOTED = re.compile(r"(Invalid request from ip=\S*: [^:'\"]*).*", re.DOTALL)
+# Of a link whose `?` came percent-encoded, however often, the query is part of the path.
+_QUERY = re.compile(r"(\?|%(25)*3f)\S*", re.IGNORECASE)
 
 
 def _whole(name: str, default: int) -> int:
@@ -76,7 +79,9 @@ class AccessLog(Logger):
             # As MAGICAUTH_TRUSTED_PROXIES lets it be known.
             "ip": environ.get("REMOTE_ADDR", ""),
             "method": environ.get("REQUEST_METHOD", ""),
-            "path": environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace"),
+            "path": _QUERY.split(environ.get("PATH_INFO", ""))[0]
+            .encode("latin-1", "replace")
+            .decode("utf-8", "replace"),
             "status": int(str(resp.status).split()[0]),
             "bytes": getattr(resp, "sent", 0),
             "ms": round(request_time.total_seconds() * 1000, 1),
@@ -93,7 +98,7 @@ def _unless_silent(record: logging.LogRecord) -> bool:
 
 def _without_queries(record: logging.LogRecord) -> bool:
     # gunicorn quotes a request that it could not parse or serve.
-    record.msg, record.args = _QUERY.sub("?…", record.getMessage()), ()
+    record.msg, record.args = _QUERY.sub("?…", _QUOTED.sub(r"\1…", record.getMessage())), ()
     return True
 
 

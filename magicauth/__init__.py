@@ -96,7 +96,13 @@ def _set_cookies(app: Flask) -> None:
 
 def _wrap(app: Flask) -> None:
     app.wsgi_app = _alone(app)  # type: ignore[method-assign]
-    static = static_files.serve(outbox.start_with_first_request(app), Path(app.instance_path), headers.for_static(app))
+
+    def is_own_host(environ: dict[str, Any]) -> bool:
+        with app.app_context():
+            return hosts.is_own_host(environ)
+
+    serve = outbox.start_with_first_request(app)
+    static = static_files.serve(serve, Path(app.instance_path), headers.for_static(app), is_own_host)
     proxies = app.config["MAGICAUTH_TRUSTED_PROXIES"]
     app.wsgi_app = ProxyFix(static, x_for=proxies, x_proto=proxies, x_host=proxies) if proxies else static  # type: ignore[method-assign]
 

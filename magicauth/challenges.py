@@ -60,7 +60,7 @@ _resend = Script("""
 local asked = redis.call('HMGET', KEYS[1], 'sent', 'attempts')
 if not asked[1] or tonumber(asked[2]) >= tonumber(ARGV[4]) then return {-1, 0} end
 local wait = tonumber(asked[1]) + tonumber(ARGV[2]) - tonumber(ARGV[1])
-if wait > 0 then return {0, math.ceil(wait)} end
+if wait > 0 and wait < 2 * tonumber(ARGV[2]) then return {0, math.ceil(wait)} end
 redis.call('HSET', KEYS[1], 'sent', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return {redis.call('HINCRBY', KEYS[1], 'sends', 1), 0}
@@ -245,6 +245,14 @@ def resend(challenge: Challenge) -> tuple[Challenge | None, int]:
         config["MAGICAUTH_CODE_ATTEMPTS"],
     )
     return (replace(challenge, sends=int(sends)) if sends > 0 else None), int(wait)
+
+
+def on_its_way_for(sent: float, now: float) -> float:
+    """Seconds that a letter sent then counts as on its way; 0 or less if it does no more. One of the future is
+    of a clock that has been put back since, by more than the clocks of machines differ: it counts no longer."""
+    after = float(current_app.config["MAGICAUTH_RESEND_AFTER"])
+    wait = sent + after - now
+    return wait if wait < 2 * after else 0.0
 
 
 def handed_over(challenge: Challenge, send: int) -> None:

@@ -86,6 +86,13 @@ class Denied(Refused):
     message = N_("Access denied.")
 
 
+class OtherAccount(Denied):
+    """403: a form that was shown for another account than the one in use in its browser by now."""
+
+    kind = "other_account"
+    message = N_("This page was for another account.")
+
+
 class SignUpShut(Denied):
     """403: not everybody may sign up here."""
 

@@ -14,6 +14,7 @@ from magicauth import sessions, visitor, wanted
 from magicauth.errors import Denied, FreshSignInRequired, SignInRequired
 from magicauth.models import User
 from magicauth.pending import drop_pending
+from magicauth.reader import require_shown_for
 from magicauth.session_data import of_the_site
 
 P = ParamSpec("P")
@@ -90,7 +91,7 @@ def fresh_sign_in_required(view: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         _require_user()
-        if time.time() - session["auth_time"] > current_app.config["MAGICAUTH_FRESH_FOR"]:
+        if not is_fresh():
             wanted.keep()
             raise FreshSignInRequired
         return _run(view, *args, **kwargs)
@@ -140,6 +141,11 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
     sessions.this_session().renew(carried_on=False)
     g.current_user = CurrentUser(sessions.this_session().data)
     _know_device(user)
+
+
+def is_fresh() -> bool:
+    """Whether who is signed in has said who it is within MAGICAUTH_FRESH_FOR seconds."""
+    return bool(time.time() - session["auth_time"] <= current_app.config["MAGICAUTH_FRESH_FOR"])
 
 
 def freshen(proof: str) -> None:
@@ -216,6 +222,7 @@ def _require_user() -> CurrentUser:
     user = _signed_in()
     if user is None:
         raise SignInRequired
+    require_shown_for(user.id.hex)
     return user
 
 

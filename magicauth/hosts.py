@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
@@ -21,11 +22,16 @@ def init_app(app: Flask) -> None:
 
 def require_own_host() -> None:
     """A page of ours under another's name can be framed, cached and linked as theirs (400)."""
-    host = request.environ.get("HTTP_HOST", "")
-    # What would begin a path, a query or a fragment is in no host, and would stand in our links after it.
-    named = origin_of(f"{request.scheme}://{host}") if _HOST.fullmatch(host) else None
-    if not is_ours(named, by_host=True) and request.path not in _ANY_HOST:
+    if not is_own_host(request.environ) and request.path not in _ANY_HOST:
         raise Refused(N_("Host not allowed."), reason="foreign host")
+
+
+def is_own_host(environ: dict[str, Any]) -> bool:
+    """Whether a WSGI request names this deployment as its host."""
+    host = environ.get("HTTP_HOST", "")
+    # What would begin a path, a query or a fragment is in no host, and would stand in our links after it.
+    named = origin_of(f"{environ['wsgi.url_scheme']}://{host}") if _HOST.fullmatch(host) else None
+    return is_ours(named, by_host=True)
 
 
 def is_ours(origin: str | None, *, by_host: bool = False) -> bool:

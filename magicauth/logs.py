@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from flask import Flask, current_app, g, has_request_context, request
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+# Of a link whose `?` came percent-encoded, however often, the query is part of the path.
+_QUERY = re.compile(r"(\?|%(25)*3f).*", re.IGNORECASE | re.DOTALL)
 _FIELDS = ("status", "letter", "result", "subject")
 
 
@@ -28,7 +30,7 @@ class JsonFormatter(logging.Formatter):
         }
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
         if has_request_context():
-            line |= {"request_id": request_id(), "method": request.method, "path": request.path}
+            line |= {"request_id": request_id(), "method": request.method, "path": _QUERY.sub("", request.path)}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)

@@ -7,10 +7,14 @@ from flask import current_app, request
 # Of characters; and as the query of another page writes them, of which servers take 8,000.
 _LENGTH = 2048
 _QUOTED_LENGTH = 3 * _LENGTH
+# Files by the page that offers them: a browser that is led to one keeps showing the page that led there.
+_OFFERED_BY = {"/account/export.json": "/account/export"}
 
 
 def here() -> str:
     """The page that is asked for, with its query, or that of the form that was sent; "" where there is none."""
+    if request.path in _OFFERED_BY:
+        return _OFFERED_BY[request.path]
     if not _is_page(request.path):
         return _page_before()
     return request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else request.path

@@ -11,7 +11,7 @@ from flask import Flask, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser
 
-from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
+from magicauth.errors import N_, Invalid, OtherAccount, TooLarge, UnsupportedMediaType
 
 _BODY_BYTES = 64 * 1024
 _DISCARDED_MOST = 1024 * 1024
@@ -85,6 +85,14 @@ def read_password() -> str:
 def is_given(name: str) -> bool:
     """Whether the body has a field `name`, be it empty."""
     return name in g.fields
+
+
+def require_shown_for(account: str, field: str = "shown_for") -> None:
+    """Raises OtherAccount if the `field` of a form names another `account`: since its page was shown, another tab may
+    have changed who is in use in the browser. Programs are shown no page."""
+    shown = typed().get(field, "").strip()
+    if shown and shown.lower() != account.lower() and not is_json():
+        raise OtherAccount
 
 
 def read_token() -> str:

@@ -20,6 +20,7 @@ from magicauth.errors import (
     Denied,
     FreshSignInRequired,
     NotFound,
+    OtherAccount,
     Refused,
     SignInRequired,
     TooLarge,
@@ -103,7 +104,7 @@ def again(show: View) -> Callable[[View], View]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             try:
                 return view(*args, **kwargs)
-            except (SignInRequired, FreshSignInRequired):
+            except (SignInRequired, FreshSignInRequired, OtherAccount):
                 raise
             except Refused as refusal:
                 if wants_json():

@@ -19,12 +19,17 @@ _SOURCE = Path(__file__).parent / "static"
 class _Files(WhiteNoise):  # type: ignore[misc]
     """Files with our headers on every answer: WhiteNoise's own hook leaves out those that refuse (405, 416)."""
 
-    def __init__(self, *arguments: Any, our_headers: list[tuple[str, str]], **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, our_headers: list[tuple[str, str]], is_own_host: Callable[[Any], bool], **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         self._our_headers = our_headers
+        self._is_own_host = is_own_host
 
     def serve(self, static_file: Any, environ: Any, start_response: Callable[..., Any]) -> Any:
-        """The answer with the file."""
+        """The answer with the file; under another's name the app's, which refuses."""
+        if not self._is_own_host(environ):
+            return self.application(environ, start_response)
 
         def start(status: str, headers: list[tuple[str, str]]) -> Any:
             return start_response(status, headers + self._our_headers)
@@ -32,7 +37,12 @@ class _Files(WhiteNoise):  # type: ignore[misc]
         return super().serve(static_file, environ, start)
 
 
-def serve(wsgi_app: Callable[..., Any], instance: Path, our_headers: list[tuple[str, str]]) -> WhiteNoise:
+def serve(
+    wsgi_app: Callable[..., Any],
+    instance: Path,
+    our_headers: list[tuple[str, str]],
+    is_own_host: Callable[[Any], bool],
+) -> WhiteNoise:
     """The WSGI app with `/static/` in front of it. Compressed copies lie in the folder `instance`; where that cannot be
     written the files go out as they are, and a proxy may compress them."""
     try:
@@ -46,6 +56,7 @@ def serve(wsgi_app: Callable[..., Any], instance: Path, our_headers: list[tuple[
         max_age=_LIFE,
         allow_all_origins=False,
         our_headers=our_headers,
+        is_own_host=is_own_host,
     )
 
 

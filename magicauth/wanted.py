@@ -10,7 +10,7 @@ from magicauth.sessions import this_session
 def keep() -> None:
     """Keeps the page that is asked for, or whose button was pressed, and what was typed on it, secrets apart, until the
     sign-in is fresh."""
-    if wants_json():
+    if wants_json() or request.method == "HEAD":
         return
     page = here()
     # What a view reads itself is not kept, and a button alone would not send it again.

@@ -133,12 +133,14 @@ def test_no_secret_and_no_address_is_in_the_logs(app):
         logger.setLevel(logging.DEBUG if logger.name != "dramatiq" else logging.WARNING)
     try:
         secrets = whole_life(app)
+        # As something on the way may rewrite a link.
+        app.test_client().get("/users/signup%3Ftoken=a-live-one")
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(level)
     text = "\n".join(lines)
-    assert not [secret for secret in secrets if secret in text]
+    assert not [secret for secret in (*secrets, "a-live-one") if secret in text]
     assert EMAIL not in text and NEW_EMAIL not in text and "token=" not in text
     told = [json.loads(line) for line in lines]
     changed = next(line for line in told if line["message"] == "user:password:changed")

@@ -175,8 +175,11 @@ def test_a_foreign_host_is_400_in_both_forms_wherever_it_asks(public):
             assert "evil" not in page.text
             answer = public.get(path, headers=JSON, **foreign)
             assert (answer.status_code, answer.get_json()["message"]) == (400, "Host not allowed."), (host, path)
+        assert public.get("/static/app.css", **foreign).status_code == 400, host
         answer = public.post("/users/magic_link", json={"email": EMAIL}, **foreign)
         assert (answer.status_code, answer.get_json()["message"]) == (400, "Host not allowed."), host
+    with public.get("/static/app.css") as file:
+        assert file.status_code == 200
     assert look(public.application) == before
 
 

@@ -59,6 +59,21 @@ def test_a_mailed_code_leads_back_too(stale, mailbox):
     assert is_fresh(stale)
 
 
+def test_a_code_goes_on_where_another_tab_was_quicker_with_the_password(stale, mailbox):
+    stale.get("/account/email")
+    assert stale.post("/auth/fresh", data={"OTP": "123456"}).status_code == 404
+    code = ask_code(stale, mailbox)
+    assert stale.post("/auth/fresh", data={"password": PASSWORD}).location == "/account/email"
+    assert stale.post("/auth/fresh", data={"OTP": code}).location == "/account/email"
+    assert stale.post("/auth/fresh", json={"OTP": code}).status_code == 404
+
+
+def test_only_a_page_that_somebody_sees_is_gone_back_to(stale):
+    stale.get("/account/email")
+    assert stale.head("/account/delete").location == "/auth/fresh"
+    assert stale.post("/auth/fresh", data={"password": PASSWORD}).location == "/account/email"
+
+
 def test_as_json(stale, mailbox):
     refused = stale.get("/account/export.json", headers=JSON)
     assert (refused.status_code, refused.get_json()["message"]) == (403, "Fresh sign-in required.")

@@ -1,6 +1,9 @@
 """The mailed code: typed, mistyped, asked for again, over, and guessed at by a hundred at once."""
 
+import time
+
 import pytest
+import time_machine
 from bs4 import BeautifulSoup
 from conftest import wait_for
 from instruments import at_once, change_user, failing, later, raise_epoch, same_browser, session_id
@@ -316,6 +319,7 @@ def test_whoever_must_wait_for_a_budget_too_is_told_of_the_longer_wait(make_app)
     client.post("/auth", data={"email": EMAIL})
     answer = client.post("/verify/resend", json={})
     assert answer.status_code == 429 and 500 < int(answer.headers["Retry-After"]) <= 600
+    assert 500 < countdown(client) <= 600
 
 
 def test_a_new_letter_for_a_stranger_goes_where_he_typed_it(client, mailbox):
@@ -481,13 +485,42 @@ def test_a_strangers_letter_is_sent_again_just_the_same(client, mailbox, redis):
         assert second.sent_at > first.sent_at and second.links == first.links
 
 
+def countdown(browser):
+    """Seconds until the page says that the letter may be sent again; None where it may now."""
+    form = BeautifulSoup(browser.get("/verify").text, "html.parser").find("form", {"action": "/verify/resend"})
+    clock = form.find(attrs={"data-countdown": True})
+    return int(clock["data-countdown"]) if clock else None
+
+
 def test_the_page_counts_down_to_the_next_letter(browser, redis):
-    page = BeautifulSoup(browser.get("/verify").text, "html.parser")
-    form = page.find("form", {"action": "/verify/resend"})
-    assert 30 <= int(form.find(attrs={"data-countdown": True})["data-countdown"]) <= 60
+    assert 30 <= countdown(browser) <= 60
     with later(redis, 61):
-        page = BeautifulSoup(browser.get("/verify").text, "html.parser")
-        assert not page.find("form", {"action": "/verify/resend"}).find(attrs={"data-countdown": True})
+        assert countdown(browser) is None
+
+
+def test_what_the_page_counts_is_not_too_short(client):
+    with time_machine.travel(time.time(), tick=False) as clock:
+        client.post("/auth", data={"email": EMAIL})
+        clock.shift(50.6)
+        shown = countdown(client)
+        clock.shift(shown)
+        assert client.post("/verify/resend", json={}).status_code == 200
+        clock.shift(-shown)
+        assert (shown, client.post("/verify/resend", json={}).status_code) == (10, 429)
+
+
+def test_a_clock_that_is_put_back_makes_nobody_wait_for_longer(client, mailbox):
+    client.post("/auth", data={"email": EMAIL})
+    letters = len(mailbox.all())
+    with time_machine.travel(time.time() - 3600):
+        assert countdown(client) is None
+        assert client.post("/verify/resend", json={}).status_code == 200
+        assert len(mailbox.all()) == letters + 1
+        assert 30 <= countdown(client) <= 60
+        assert client.post("/verify/resend", json={}).status_code == 429
+    # As the clocks of two machines may differ.
+    with time_machine.travel(time.time() - 3605):
+        assert client.post("/verify/resend", json={}).status_code == 429
 
 
 def test_the_waiting_page_says_where_the_letter_is(browser, mailbox):

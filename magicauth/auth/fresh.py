@@ -3,11 +3,11 @@
 from flask import Blueprint, Response, current_app
 
 from magicauth import challenges, guards, notices, wanted
-from magicauth.errors import N_
+from magicauth.errors import N_, CodeOver
 from magicauth.flows import email_proof, fresh
 from magicauth.guards import current_user, login_required
 from magicauth.pending import confirming, keep_pending
-from magicauth.reader import is_given, read
+from magicauth.reader import is_given, read, wants_json
 from magicauth.respond import again, go, page
 from magicauth.sessions import this_session
 from magicauth.visitor import visitor
@@ -26,7 +26,7 @@ def ask() -> Response:
         email=current_user.email,
         has_password=current_user.row.has_password,
         code_sent=code_sent,
-        resend_in=max(0, round(email_proof.seconds_to_wait(challenge))) if challenge and code_sent else 0,
+        resend_in=email_proof.resend_in(challenge, visitor(), current_user.email) if challenge and code_sent else 0,
         digits=current_app.config["MAGICAUTH_CODE_DIGITS"],
     )
 
@@ -37,7 +37,13 @@ def ask() -> Response:
 def confirm() -> Response:
     code, password = read("OTP"), read("password")
     if code or (is_given("OTP") and not password):
-        fresh.by_code(current_user.row, confirming(), code, visitor())
+        try:
+            fresh.by_code(current_user.row, confirming(), code, visitor())
+        except CodeOver:
+            if wants_json() or not guards.is_fresh():
+                raise
+            # Confirmed in another tab.
+            return go(wanted.page())
         guards.freshen("email")
     else:
         fresh.by_password(current_user.row, password, visitor())

@@ -1,12 +1,13 @@
 """`/auth/password`: the second step of a sign-in that began with the e-mail."""
 
-from flask import Blueprint, Response, abort, current_app, g, request
+from flask import Blueprint, Response, g, request
 
+from magicauth import guards
 from magicauth.auth import steps
 from magicauth.errors import NotFound
 from magicauth.flows import sign_in
 from magicauth.pending import under_way
-from magicauth.reader import read, wants_json
+from magicauth.reader import read, require_shown_for, wants_json
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
 
@@ -16,10 +17,9 @@ bp = Blueprint("password", __name__)
 @bp.before_request
 def only_when_it_is_missing() -> Response | None:
     """Before the e-mail is proven there is no such step."""
+    guards.passwords_in_use()
     if request.method == "OPTIONS":
         return None
-    if current_app.config["MAGICAUTH_PASSWORDS"] == "off":
-        abort(404)
     pending = under_way()
     try:
         user, missing = sign_in.next_step(pending)
@@ -41,5 +41,6 @@ def ask() -> Response:
 @bp.post("/auth/password")
 @again(ask)
 def prove() -> Response:
+    require_shown_for(g.email, "email")
     pending = sign_in.prove_password(under_way(), read("password"), visitor())
     return steps.finish_or_ask_once(pending, "Password is correct")

@@ -1,12 +1,11 @@
 """The proof that somebody reads the mail of an address: by the code or the link of a letter, whichever comes first."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
-
-from flask import current_app
 
 from magicauth import audit, challenges, limits, mail, promises
 from magicauth.addresses import parse_email
@@ -90,7 +89,7 @@ def kept(
     if under_way.user_id and under_way.epoch != epoch:
         # What was proven before the account changed counts no longer, though its letter was asked for again since.
         under_way = replace(under_way, proofs=(), user_id="", epoch=0)
-    if seconds_to_wait(challenge) > 0:
+    if _on_its_way_for(challenge) > 0:
         return under_way
     try:
         return resend(under_way)
@@ -106,15 +105,13 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
     renewed = partial(_one_of_many, pending.challenge_id, epoch, renew)
     if challenge is None or not challenge.is_open:
         return pending.asked_again(renewed())
-    asker = visitor.asker(pending.email)
-    wait = seconds_to_wait(challenge)
-    if wait > 0:
+    if _on_its_way_for(challenge) > 0:
         # Whoever waits for so long is not told then to wait for a budget.
-        wait_for_budget = limits.seconds_to_wait("mails", asker)
-        raise LetterOnItsWay(max(wait, wait_for_budget))
+        raise LetterOnItsWay(resend_in(challenge, visitor, pending.email))
     # Not before: who asked for somebody else's address would learn at once that the account was changed.
     if challenge.epoch != epoch:
         return pending.asked_again(renewed())
+    asker = visitor.asker(pending.email)
     limits.take("mails", asker)
     again, wait_after_all = challenges.resend(challenge)
     if again is None:
@@ -164,9 +161,14 @@ def _kept_elsewhere(press: str, promise: Promise) -> Promise:
     return promise
 
 
-def seconds_to_wait(challenge: Challenge) -> float:
-    """Seconds until its letter may go out again; 0 or less if it may now."""
-    return float(challenge.sent + current_app.config["MAGICAUTH_RESEND_AFTER"] - time.time())
+def resend_in(challenge: Challenge, visitor: Visitor, email: str) -> int:
+    """Seconds until its letter may go out again, for that budgets of the address too; 0 if it may now."""
+    wait_for_budget = limits.seconds_to_wait("mails", visitor.asker(email))
+    return max(0, math.ceil(max(_on_its_way_for(challenge), wait_for_budget)))
+
+
+def _on_its_way_for(challenge: Challenge) -> float:
+    return challenges.on_its_way_for(challenge.sent, time.time())
 
 
 def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:

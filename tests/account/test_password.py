@@ -64,7 +64,7 @@ def test_the_password_counts_exactly_as_it_was_typed(ada):
 
 def test_the_form_lets_password_managers_do_their_work(ada):
     page = BeautifulSoup(ada.get("/account/password").text, "html.parser")
-    hints = {field["name"]: field["autocomplete"] for field in page.find("main").find_all("input")}
+    hints = {field["name"]: field["autocomplete"] for field in page.select("main input:not([type=hidden])")}
     assert hints == {"email": "username", "old_password": "current-password", "password": "new-password"}
 
 

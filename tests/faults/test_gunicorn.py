@@ -67,6 +67,18 @@ def test_requests_are_logged_as_json_and_no_token_is(our, new, email):
     with connected(our.gunicorn) as raw:
         raw.sendall(f"GET {letter.link} and more HTTP/1.1\r\n\r\n".encode())
         assert raw.recv(100).startswith(b"HTTP/1.1 400")
+    for sent in (
+        f"&password={letter.token} HTTP/1.1\r\n\r\n",
+        f"GET / HTTP/1.1 {letter.token}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nCookie {letter.token}\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{letter.token}\r\n",
+    ):
+        with connected(our.gunicorn) as raw:
+            raw.sendall(sent.encode())
+            assert raw.recv(100).startswith(b"HTTP/1.1 400"), sent
+    # As something on the way may rewrite a link.
+    for mark in ("%3F", "%3f", "%253F"):
+        assert new.get(letter.link.replace("?", mark)).status_code == 404
 
     def lines() -> list[dict[str, Any]]:
         return [json.loads(line) for line in our.gunicorn.process.output.splitlines() if line.startswith('{"time"')]
