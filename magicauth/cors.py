@@ -3,7 +3,6 @@
 import re
 
 from flask import Flask, Response
-from flask_cors import CORS
 
 _PREFLIGHT_LIFE = 600
 
@@ -13,6 +12,8 @@ def init_app(app: Flask) -> None:
     origins = app.config["MAGICAUTH_ALLOWED_ORIGINS"]
     if not origins:
         return
+    from flask_cors import CORS
+
     CORS(
         app,
         # Patterns of ours: the library takes the brackets of an IPv6 address for one, and looks at its beginning alone.

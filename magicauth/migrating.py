@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 from flask import Flask
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import DatabaseError
 
 from magicauth.extensions import db
 from magicauth.models import AuditEvent, User
@@ -29,7 +30,11 @@ def init_app(app: Flask) -> None:
 
 
 def upgrade(app: Flask) -> None:
-    """Brings the database to the newest revision; of several processes that start at once, one does."""
+    """Brings the database to the newest revision, if it is not there; of several processes that start at once, one
+    does."""
+    with app.app_context():
+        if _is_newest():
+            return
     flask_migrate = _load(app)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with (Path(app.instance_path) / "migrating.lock").open("w") as lock:
@@ -76,6 +81,17 @@ class _Commands(click.Command):
             raise click.ClickException(words)
         context: click.Context = _load(self._app).cli.db.make_context(info_name, args, parent, **extra)
         return context
+
+
+def _is_newest() -> bool:
+    # As Alembic would say, which takes as long to import as all else of ours.
+    newest = max(path.name for path in (_directory() / "versions").glob("[0-9]*.py")).partition("_")[0]
+    try:
+        return db.session.scalars(text("SELECT version_num FROM alembic_version")).all() == [newest]
+    except DatabaseError:
+        return False
+    finally:
+        db.session.remove()
 
 
 def _load(app: Flask) -> Any:

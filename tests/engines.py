@@ -266,11 +266,14 @@ def _known_to(node: Node) -> int:
 
 def _make_certificates(folder: Path) -> Path:
     """A certificate for `localhost` and its key, as `server.pem` and `.key`; the path of the authority's own."""
-    (folder / "names").write_text("subjectAltName=DNS:localhost")
+    (folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     signed = ["-CA", "authority.pem", "-CAkey", "authority.key", "-days", "1", "-extfile", "names"]
+    # As Python 3.13 wants it, and RFC 5280.
+    may_sign = ["-addext", "keyUsage=critical,keyCertSign"]
+    authority = ["-keyout", "authority.key", "-out", "authority.pem", "-subj", "/CN=tests"]
     for command in (
-        ["req", "-x509", *new_key, "-keyout", "authority.key", "-out", "authority.pem", "-subj", "/CN=tests"],
+        ["req", "-x509", *new_key, *may_sign, *authority],
         ["req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost"],
         ["x509", "-req", "-in", "server.csr", *signed, "-out", "server.pem"],
     ):

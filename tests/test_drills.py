@@ -18,8 +18,11 @@ from conftest import close, wait_for
 from instruments import change_user, delivering, later, quiet_app
 from pages import EMAIL, PASSWORD, Browser, Letters, is_signed_in, other_browser, sign_in, sign_up
 from servers import ROOT, Postgres, clean_environment, folder_for_sockets, run_flask
+from sqlalchemy import text
 
+from magicauth import migrating
 from magicauth.extensions import db
+from magicauth.migrating import _load, revisions
 from magicauth.models import AuditEvent, User
 
 OLD, NEW = "the old key of the tests: 32 characters", "the new key of the tests: 32 characters"
@@ -269,6 +272,25 @@ def versions(folder: Path) -> list[Path]:
 
 def test_the_models_are_what_the_revisions_make(flask):
     flask("db", "check")
+
+
+def test_development_asks_alembic_only_where_there_is_something_to_do(app, database, run, monkeypatch):
+    with app.app_context(), db.engine.connect() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == revisions(connection)[1]
+    asked = []
+    monkeypatch.setattr(migrating, "_load", lambda app: asked.append(app) or _load(app))
+    run(DATABASE_URL=database)
+    assert asked == []
+    earlier = ["DROP INDEX ix_audit_result_id", "DROP INDEX ix_audit_action_id"]
+    for statement in (*earlier, "UPDATE alembic_version SET version_num = '0002'"):
+        with app.app_context():
+            db.session.execute(text(statement))
+            db.session.commit()
+    run(DATABASE_URL=database)
+    assert len(asked) == 1
+    with app.app_context(), db.engine.connect() as connection:
+        current, newest, _ = revisions(connection)
+        assert current == newest
 
 
 def test_the_code_of_today_serves_while_a_later_release_adds_a_column_and_takes_it_back(app, flask, next_release):
