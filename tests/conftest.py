@@ -163,7 +163,16 @@ def stage(whole_stage: Stage, redis: Any) -> Stage:
 
 
 @pytest.fixture
-def send_letters() -> Iterator[Callable[[Flask], Flask]]:
+def new_apps() -> Iterator[list[Flask]]:
+    """Apps that are closed when the test ends, after their letters are sent: else a worker would open what is closed."""
+    apps: list[Flask] = []
+    yield apps
+    for app in apps:
+        close(app)
+
+
+@pytest.fixture
+def send_letters(new_apps: list[Flask]) -> Iterator[Callable[[Flask], Flask]]:
     """Sends the letters of an app until the test ends; most tests need none, and no worker is started for them."""
     workers: list[dramatiq.Worker] = []
     brokers: list[Broker] = []
@@ -210,17 +219,14 @@ def make_app(stage: Stage, send_letters: Callable[[Flask], Flask]) -> Callable[.
 
 
 @pytest.fixture
-def make_new_app(stage: Stage, send_letters: Callable[[Flask], Flask]) -> Iterator[Callable[..., Flask]]:
+def make_new_app(stage: Stage, send_letters: Callable[[Flask], Flask], new_apps: list[Flask]) -> Callable[..., Flask]:
     """Makes such apps for a test that adds to them, or starts one again, or wants a database of its own."""
-    apps: list[Flask] = []
 
     def make(**settings: Any) -> Flask:
-        apps.append(stage.new_app(**settings))
-        return send_letters(apps[-1])
+        new_apps.append(stage.new_app(**settings))
+        return send_letters(new_apps[-1])
 
-    yield make
-    for app in apps:
-        close(app)
+    return make
 
 
 @pytest.fixture
