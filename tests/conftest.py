@@ -164,7 +164,7 @@ def stage(whole_stage: Stage, redis: Any) -> Stage:
 
 @pytest.fixture
 def new_apps() -> Iterator[list[Flask]]:
-    """Apps that are closed when the test ends, after their letters are sent: else a worker would open what is closed."""
+    """Apps that are closed when the test ends, after their mail workers: one of those would open what is closed."""
     apps: list[Flask] = []
     yield apps
     for app in apps:
