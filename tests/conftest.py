@@ -23,7 +23,7 @@ from instruments import close, new_app
 from pages import Browser, Letters, sign_up
 from sqlalchemy import event
 
-from magicauth import audit, embedded, passwords
+from magicauth import audit, embedded, outbox, passwords
 from magicauth.broker import QUEUE, Broker
 from magicauth.extensions import db
 from magicauth.models import Action
@@ -78,6 +78,14 @@ def _cheap_hashes() -> Iterator[None]:
     """What a hash costs, a fifth of the time of all tests, is for the processes that the tests start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "_hasher", PasswordHasher(memory_cost=8, time_cost=1, parallelism=1))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_stops() -> Iterator[None]:
+    """A worker that is stopped is waited for as long as it takes to look whether it is to stop."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox, "_POLL_MS", WORKER_POLL_MS)
         yield
 
 

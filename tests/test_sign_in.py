@@ -134,6 +134,7 @@ def test_a_wrong_password_is_refused_without_saying_why_and_no_letter_goes_out(b
     assert page.status_code == 401
     assert "Email or password is incorrect." in page.text
     assert f'value="{email}"' in page.text and "not the one" not in page.text
+    assert BeautifulSoup(page.text, "html.parser").find("input", {"name": "password"}).has_attr("autofocus")
     assert len(mailbox.all()) == letters
     assert browser.get("/verify", headers=JSON).status_code == 404
 

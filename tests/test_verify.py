@@ -103,6 +103,7 @@ def test_a_wrong_code_shows_the_page_again_with_what_is_left(browser, mailbox):
     assert page.find(id="error-summary")["role"] == "alert"
     assert page.find("input", {"name": "OTP"}).get("value", "") == ""
     assert page.find("input", {"name": "OTP"})["aria-invalid"] == "true"
+    assert page.find("input", {"name": "OTP"}).has_attr("autofocus")
     assert "4" in page.find(id="OTP-error").get_text()
 
 
@@ -310,6 +311,7 @@ def test_asking_too_soon_says_how_long_to_wait(browser, mailbox):
     assert 30 <= int(answer.headers["Retry-After"]) <= 60
     page = browser.post("/verify/resend")
     assert page.status_code == 429 and "Retry-After" in page.headers
+    assert "You can try again in" in page.text
     assert len(mailbox.all()) == before
     assert type_code(browser, mailbox.last().code)[0] == 200
 

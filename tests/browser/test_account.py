@@ -11,6 +11,8 @@ from magicauth.testing import sign_in as sign_in_for_test
 
 pytestmark = pytest.mark.browser
 for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
+# What needs no script of ours is walked without one in the tests of the pages.
+on_a_phone = pytest.mark.parametrize("window", [PHONE], indirect=True, ids=str)
 NEW = "ada@lovelace.example"
 
 
@@ -34,7 +36,7 @@ def test_name_phone_and_what_is_wrong_with_them(site, window):
     assert window.go("/home").heading == "Hello, Ada King"
 
 
-@for_both
+@on_a_phone
 def test_a_new_password_ends_the_sessions_of_other_browsers(site, window, open_window):
     other = open_window().become(site.with_account())
     window.sign_in().go("/account").page.locator("a[href='/account/password']").click()
@@ -100,7 +102,7 @@ def test_a_link_of_warning_signs_out_everywhere_and_leads_to_a_new_password(site
     window.type_code(site.letter(EMAIL).code).arrive("/auth/reset/password")
 
 
-@for_both
+@on_a_phone
 def test_sessions_of_other_browsers_are_seen_and_ended(site, window, open_window):
     others = [open_window().become(site.with_account()), open_window().sign_in()]
     window.sign_in().go("/account/sessions")

@@ -10,13 +10,14 @@ from servers import MailServer
 from browser.windows import NO_SCRIPT, PHONE, Site, Window, wrong
 
 pytestmark = pytest.mark.browser
-for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
+# What needs no script of ours is walked without one in the tests of the pages.
+on_a_phone = pytest.mark.parametrize("window", [PHONE], indirect=True, ids=str)
 
 
 def ask_for_the_code(site: Site, window: Window, password: str = PASSWORD) -> str:
     """As far as the waiting page; the code that arrived."""
     site.with_account()
-    window.go("/auth").fill(Email=EMAIL, Password=password).press("Continue").arrive("/verify")
+    window.ask_to_sign_in(password).go("/verify")
     assert window.focus_is_on("OTP")
     return site.letter(EMAIL).code
 
@@ -70,17 +71,14 @@ def test_without_a_script_spaces_and_dashes_are_forgiven_too(site, open_window):
     window.type_code(f" {code[:2]}-{code[2:4]} {code[4:]}").arrive("/home")
 
 
-@for_both
+@on_a_phone
 def test_a_wrong_code_says_how_many_tries_are_left_and_the_next_may_be_typed_at_once(site, window):
     code = ask_for_the_code(site, window)
     window.type_code(wrong(code)).see("#error-summary")
     assert "That code is not right. 4 tries are left." in window.text
-    assert window.focus_is_on("error-summary" if window.kind.javascript else "OTP")
-    if window.kind.javascript:
-        # Typing goes on to the field.
-        window.page.keyboard.type(code)
-    else:
-        window.type_code(code)
+    assert window.focus_is_on("error-summary")
+    # Typing goes on to the field.
+    window.page.keyboard.type(code)
     window.arrive("/home")
 
 
@@ -92,7 +90,7 @@ def test_reload_after_a_wrong_code_spends_no_guess(site, window):
     assert "3 tries are left" in window.text
 
 
-@for_both
+@on_a_phone
 def test_after_the_last_try_one_press_sends_a_new_code(serve, open_window, window):
     site = serve(MAGICAUTH_CODE_ATTEMPTS=1)
     window = open_window(window.kind, site)
@@ -114,14 +112,6 @@ def test_sending_again_counts_down_and_sends_the_same_code(serve, open_window):
     window.press("Send it again").see("#OTP")
     wait_for(lambda: len([letter for letter in site.mailbox.all(EMAIL) if letter.code == code]) == 2)
     window.type_code(code).arrive("/home")
-
-
-def test_without_a_script_sending_again_too_early_says_how_long_to_wait(site, open_window):
-    window = open_window(NO_SCRIPT)
-    ask_for_the_code(site, window)
-    window.page.locator("[data-timed]").click()
-    window.see("#error-summary")
-    assert "You can try again in" in window.text
 
 
 def test_when_no_more_codes_may_be_typed_the_link_still_works_and_the_page_says_so(serve, open_window):

@@ -5,21 +5,22 @@ import re
 import pytest
 from pages import EMAIL, PASSWORD
 
-from browser.windows import EVERYBODY, NO_SCRIPT, PHONE, Site, Window
+from browser.windows import NO_SCRIPT, PHONE, Site, Window
 
 pytestmark = pytest.mark.browser
-for_everybody = pytest.mark.parametrize("window", EVERYBODY, indirect=True, ids=str)
 for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
+# What needs no script of ours is walked without one in the tests of the pages.
+on_a_phone = pytest.mark.parametrize("window", [PHONE], indirect=True, ids=str)
 
 
 def ask_for_the_link(site: Site, window: Window) -> str:
     """As far as the waiting page; the link that arrived."""
     site.with_account()
-    window.go("/auth").fill(Email=EMAIL, Password=PASSWORD).press("Continue").arrive("/verify")
+    window.ask_to_sign_in().go("/verify")
     return site.letter(EMAIL).links[0]
 
 
-@for_everybody
+@for_both
 def test_in_the_browser_that_asked_it_goes_on_by_itself_or_by_one_press(site, window):
     window.go(ask_for_the_link(site, window))
     if not window.kind.javascript:
@@ -28,7 +29,7 @@ def test_in_the_browser_that_asked_it_goes_on_by_itself_or_by_one_press(site, wi
     assert window.signed_in_as() == EMAIL
 
 
-@for_both
+@on_a_phone
 def test_in_another_browser_it_asks_for_the_address_and_signs_in_there(site, window, open_window):
     link = ask_for_the_link(site, window)
     other = open_window(window.kind).go(link)
@@ -74,7 +75,7 @@ def test_another_browser_that_waits_does_not(site, window, open_window):
     assert other.signed_in_as() is None
 
 
-@for_both
+@on_a_phone
 def test_for_another_account_than_the_one_signed_in_it_offers_the_choice(site, window, open_window):
     link = ask_for_the_link(site, window)
     member = open_window(window.kind).become(site.with_account("grace@example.org", name="Grace Hopper")).go(link)
@@ -86,7 +87,7 @@ def test_for_another_account_than_the_one_signed_in_it_offers_the_choice(site, w
     assert member.signed_in_as() == EMAIL
 
 
-@for_both
+@on_a_phone
 def test_a_used_one_tells_its_owner_who_is_signed_in_and_others_get_a_new_letter(site, window, open_window):
     link = ask_for_the_link(site, window)
     window.go("/verify").type_code(site.letter(EMAIL).code).arrive("/home")

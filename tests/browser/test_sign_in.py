@@ -7,14 +7,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from pages import EMAIL, PASSWORD
 
-from browser.windows import DESKTOP, EVERYBODY, NO_SCRIPT, PHONE, Kind
+from browser.windows import NO_SCRIPT, PHONE, Kind
 
 pytestmark = pytest.mark.browser
-for_everybody = pytest.mark.parametrize("window", EVERYBODY, indirect=True, ids=str)
 for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
+# What needs no script of ours is walked without one in the tests of the pages.
+on_a_phone = pytest.mark.parametrize("window", [PHONE], indirect=True, ids=str)
 
 
-@for_everybody
+@for_both
 def test_password_then_code(site, window):
     site.with_account()
     window.go("/auth").fill(Email=EMAIL, Password=PASSWORD).press("Continue").arrive("/verify")
@@ -25,7 +26,7 @@ def test_password_then_code(site, window):
     assert window.signed_in_as() == EMAIL
 
 
-@for_both
+@on_a_phone
 def test_code_then_password(site, window):
     site.with_account()
     window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
@@ -50,7 +51,7 @@ def test_by_keyboard_alone(site, window):
     window.arrive("/home")
 
 
-@for_both
+@on_a_phone
 def test_people_land_where_they_were_going(site, window):
     site.with_account()
     window.go("/account/sessions").arrive("/auth")
@@ -58,16 +59,16 @@ def test_people_land_where_they_were_going(site, window):
     window.type_code(site.letter(EMAIL).code).arrive("/account/sessions")
 
 
-@for_both
+@on_a_phone
 def test_a_wrong_password_says_so_and_keeps_the_address(site, window):
     site.with_account()
     window.go("/auth").fill(Email=EMAIL, Password="not this one").press("Continue").see("#error-summary")
     assert "Email or password is incorrect." in window.text
     assert window.field("Email").input_value() == EMAIL
-    assert window.focus_is_on("error-summary" if window.kind.javascript else "password")
+    assert window.focus_is_on("error-summary")
 
 
-@for_both
+@on_a_phone
 def test_wrong_address_goes_back_with_what_was_typed(site, window):
     window.go("/auth").fill(Email="ada@exmaple.org").press("Continue").arrive("/verify")
     window.follow("Wrong address?").arrive("/auth")
@@ -169,13 +170,11 @@ def test_caps_lock_is_told_of(site, window):
     assert "Caps Lock is on" in window.text
 
 
-@pytest.mark.parametrize("window", [DESKTOP, NO_SCRIPT], indirect=True, ids=str)
 def test_a_forgotten_password_is_replaced(site, window):
     site.with_account()
     window.go("/auth").fill(Email=EMAIL).follow("Forgot your password?").arrive("/auth/reset")
-    if window.kind.javascript:
-        assert window.field("Email").input_value() == EMAIL
-    window.fill(Email=EMAIL).press("Email me a code").arrive("/verify")
+    assert window.field("Email").input_value() == EMAIL
+    window.press("Email me a code").arrive("/verify")
     window.type_code(site.letter(EMAIL).code).arrive("/auth/reset/password")
     window.fill(New_password=PASSWORD + "!").press("Save new password").arrive("/home")
     assert "Your password is changed." in window.text

@@ -8,11 +8,10 @@ from conftest import wait_for
 from pages import EMAIL, PASSWORD, Letter
 from playwright.sync_api import Locator, expect
 
-from browser.windows import DESKTOP, EVERYBODY, NO_SCRIPT, PHONE, Site, Window
+from browser.windows import DESKTOP, NO_SCRIPT, PHONE, Site, Window
 from magicauth.languages import CODES
 
 pytestmark = pytest.mark.browser
-for_everybody = pytest.mark.parametrize("window", EVERYBODY, indirect=True, ids=str)
 for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
 
 
@@ -33,7 +32,7 @@ def open_the_form(site: Site, window: Window) -> Locator:
     return window.page.locator("#password-hint")
 
 
-@for_everybody
+@for_both
 def test_a_newcomer_signs_up_by_the_mailed_link_and_is_in(site, window):
     letter = ask_for_the_link(site, window)
     assert window.heading == "Check your inbox"

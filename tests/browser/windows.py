@@ -14,6 +14,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page
 
 # What the tests of these journeys wait for at most; in real life it is there at once.
 PATIENCE_MS = 30_000
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 _DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 _PHONE = {"viewport": {"width": 390, "height": 780}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 # Into the console, where every test looks: what moved without anybody having touched it. (The full stop after a
@@ -60,7 +61,6 @@ class Kind:
 DESKTOP = Kind()
 PHONE = Kind(phone=True, dark=True)
 NO_SCRIPT = Kind(javascript=False, dark=True)
-EVERYBODY = (DESKTOP, PHONE, NO_SCRIPT, Kind(phone=True, javascript=False))
 
 
 class Site:
@@ -78,9 +78,7 @@ class Site:
     def with_account(self, email: str = EMAIL, password: str = PASSWORD, name: str = "Ada Lovelace") -> FlaskClient:
         """Makes an account, quickly; the client that is returned is signed in to it."""
         client = self.app.test_client()
-        client.environ_base["HTTP_USER_AGENT"] = (
-            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-        )
+        client.environ_base["HTTP_USER_AGENT"] = FIREFOX
         assert sign_up(client, email, password, name).location == "/home"
         return client
 
@@ -187,6 +185,12 @@ class Window:
         self.go("/auth").fill(Email=email, Password=password).press("Continue").arrive("/verify")
         return self.type_code(self.site.letter(email).code).arrive("/home")
 
+    def ask_to_sign_in(self, password: str = PASSWORD) -> "Window":
+        """What the form of `/auth` does, without its page."""
+        fields = {"email": EMAIL, "password": password}
+        assert self.context.request.post(f"{self.site.url}/auth", form=fields, max_redirects=0).status == 303
+        return self
+
     def become(self, client: FlaskClient) -> "Window":
         """Takes over the session and device of a client: quicker than signing in, where that is not what is told."""
         cookies = [(name, client.get_cookie(name)) for name in ("magicauth", "magicauth-device")]
@@ -221,4 +225,4 @@ def wrong(code: str) -> str:
     return code[:-1] + str((int(code[-1]) + 1) % 10)
 
 
-__all__ = ["DESKTOP", "EVERYBODY", "NO_SCRIPT", "PHONE", "Kind", "OpenWindow", "Site", "Window", "replace", "wrong"]
+__all__ = ["DESKTOP", "FIREFOX", "NO_SCRIPT", "PHONE", "Kind", "OpenWindow", "Site", "Window", "replace", "wrong"]

@@ -221,7 +221,7 @@ def test_kill_9_of_the_supervisor_takes_the_server_along_and_a_running_app_repai
 
 # A site that answers a request, loses its server, and answers the next.
 SITE = """
-import os, signal, sys
+import os, signal, sys, time
 from magicauth import create_app
 
 app = create_app({"MAGICAUTH_MODE": "development", "MAGICAUTH_MAIL_WORKER": "external"}, instance_path=sys.argv[1])
@@ -229,7 +229,7 @@ redis = app.extensions["magicauth-redis"]
 redis.set("user", "ada")
 os.kill(redis.info("server")["process_id"], signal.SIGKILL)
 while app.test_client().get("/readyz").status_code != 200:
-    pass
+    time.sleep(0.05)
 print(redis.get("user"))
 """
 

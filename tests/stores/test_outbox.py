@@ -13,7 +13,7 @@ import flask_mail
 import pytest
 from conftest import wait_for
 from instruments import at_once, change_user, delivering, later, letters_waiting, quiet_app, redis_commands
-from pages import EMAIL, JSON, PASSWORD, Letters, other_browser, sign_up
+from pages import EMAIL, JSON, PASSWORD, other_browser, sign_up
 from servers import MailServer
 
 from magicauth import mime, outbox
@@ -61,11 +61,9 @@ def office():
 @pytest.fixture
 def app(redis, redis_url, tmp_path, office):
     """An app with an account, whose letters wait until `delivering` takes them to the mail server."""
-    with quiet_app(redis_url, tmp_path) as plain, delivering(plain):
-        sign_up(plain.test_client())
-        Letters(plain).all()
     settings = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(office.port), "MAIL_DEFAULT_SENDER": "id@example.org"}
     with quiet_app(redis_url, tmp_path, **settings) as app:
+        sign_up(app.test_client())
         yield app
 
 
