@@ -269,7 +269,12 @@ SETTINGS = [
     Setting("MAGICAUTH_SIGN_UP_TTL", _whole(1), DAY, "Seconds that a sign-up link is good."),
     Setting("MAGICAUTH_RESET_TTL", _whole(1), 3600, "Seconds that a letter for a new password is good."),
     Setting("MAGICAUTH_RESEND_AFTER", _whole(1), 60, "Seconds between two letters of one challenge."),
-    Setting("MAGICAUTH_SESSION_IDLE", _whole(1), 1800, "Seconds after its last use that a session ends."),
+    Setting(
+        "MAGICAUTH_SESSION_IDLE",
+        _whole(1),
+        1800,
+        "Seconds after its last use that a session ends; a quarter or a minute less at most.",
+    ),
     Setting("MAGICAUTH_SESSION_ABSOLUTE", _whole(1), 43_200, "Seconds after its sign-in that a session ends."),
     Setting("MAGICAUTH_REMEMBER_IDLE", _whole(1), 14 * DAY, "The same for `keep me signed in`: after its last use."),
     Setting("MAGICAUTH_REMEMBER_ABSOLUTE", _whole(1), 30 * DAY, "The same for `keep me signed in`: after sign-in."),
