@@ -166,7 +166,7 @@ class PasswordsSpent(TooMany):
 
 
 class Unavailable(Refused):
-    """503: Redis or the database is away; nothing was lost."""
+    """503: what it takes is away, be it Redis, the database or memory; nothing was lost."""
 
     status = 503
     message = N_("Something we depend on is away. Nothing is lost; try again in a moment.")

@@ -1,4 +1,4 @@
-"""Who is signed in, the guards of pages, and what is under way in a browser."""
+"""Who is signed in, and the guards of pages."""
 
 import functools
 import time

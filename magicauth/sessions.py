@@ -279,7 +279,6 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         pipeline.set(_key(session.sid or ""), encode(session.data), ex=life, nx=True)
         if signed_in:
             _index(pipeline, session)
-        if signed_in:
             pipeline.get(_ended_key(session["user_id"]))
         *_, last = pipeline.execute()
         if signed_in and session["epoch"] < int(last or 0):

@@ -5,7 +5,6 @@ from flask import Blueprint, Response
 from magicauth import challenges, guards, mail
 from magicauth.errors import Denied
 from magicauth.flows import sign_up
-from magicauth.flows.sign_up import invitation
 from magicauth.guards import current_user
 from magicauth.models import as_json
 from magicauth.next_page import own_path
@@ -39,7 +38,7 @@ def sent() -> Response:
 def ask_the_rest() -> Response:
     token = read_token()
     try:
-        challenge = invitation(token)
+        challenge = sign_up.invitation(token)
     except Denied as refusal:
         return link_gone(refusal, "/users/magic_link", current_user.email if current_user else "")
     return page("auth/sign_up_finish.html", json={"email": challenge.email}, token=token, email=challenge.email)

@@ -36,7 +36,6 @@ def start(user: User, typed_email: str, visitor: Visitor, under_way: Pending | N
 
 def resend(user: User, pending: Pending, visitor: Visitor) -> Pending:
     """Sends that letter again. Raises TooMany."""
-
     taken = _is_taken(pending.email)
 
     def anew(challenge_id: str) -> Challenge:
