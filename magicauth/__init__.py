@@ -98,8 +98,7 @@ def _wrap(app: Flask) -> None:
     app.wsgi_app = _alone(app)  # type: ignore[method-assign]
 
     def is_own_host(environ: dict[str, Any]) -> bool:
-        with app.app_context():
-            return hosts.is_own_host(environ)
+        return hosts.is_own_host(environ, app.config)
 
     serve = outbox.start_with_first_request(app)
     static = static_files.serve(serve, Path(app.instance_path), headers.for_static(app), is_own_host)

@@ -23,6 +23,8 @@ WARNING_TTL = 72 * 3600
 CHANGE_LIFE = 24 * 3600
 # Seconds that an end is known to have been taken back: longer than that is tried.
 _REOPENED_LIFE = 120
+# Seconds that clocks may differ by. A letter that was sent so far in the future was sent before the clock was put back.
+_CLOCKS_DIFFER_BY = 60
 # Addresses that may be typed at one link in a browser that did not ask for it.
 ADDRESS_ATTEMPTS = 5
 
@@ -60,7 +62,7 @@ _resend = Script("""
 local asked = redis.call('HMGET', KEYS[1], 'sent', 'attempts')
 if not asked[1] or tonumber(asked[2]) >= tonumber(ARGV[4]) then return {-1, 0} end
 local wait = tonumber(asked[1]) + tonumber(ARGV[2]) - tonumber(ARGV[1])
-if wait > 0 and wait < 2 * tonumber(ARGV[2]) then return {0, math.ceil(wait)} end
+if wait > 0 and wait < tonumber(ARGV[2]) + tonumber(ARGV[5]) then return {0, math.ceil(wait)} end
 redis.call('HSET', KEYS[1], 'sent', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return {redis.call('HINCRBY', KEYS[1], 'sends', 1), 0}
@@ -121,6 +123,13 @@ class Challenge:
     def is_open(self) -> bool:
         """Whether a code may still be typed."""
         return self.attempts_left > 0
+
+    @property
+    def on_its_way_for(self) -> float:
+        """Seconds that its last letter still counts as on its way; 0 or less if it does no more."""
+        after: int = current_app.config["MAGICAUTH_RESEND_AFTER"]
+        wait = self.sent + after - time.time()
+        return wait if wait < after + _CLOCKS_DIFFER_BY else 0.0
 
     @property
     def attempts_left(self) -> int:
@@ -243,16 +252,9 @@ def resend(challenge: Challenge) -> tuple[Challenge | None, int]:
         config["MAGICAUTH_RESEND_AFTER"],
         ttl(challenge.purpose),
         config["MAGICAUTH_CODE_ATTEMPTS"],
+        _CLOCKS_DIFFER_BY,
     )
     return (replace(challenge, sends=int(sends)) if sends > 0 else None), int(wait)
-
-
-def on_its_way_for(sent: float, now: float) -> float:
-    """Seconds that a letter sent then counts as on its way; 0 or less if it does no more. One of the future is
-    of a clock that has been put back since, by more than the clocks of machines differ: it counts no longer."""
-    after = float(current_app.config["MAGICAUTH_RESEND_AFTER"])
-    wait = sent + after - now
-    return wait if wait < 2 * after else 0.0
 
 
 def handed_over(challenge: Challenge, send: int) -> None:

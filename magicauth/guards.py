@@ -11,10 +11,10 @@ from flask import abort, after_this_request, current_app, g, session
 from werkzeug.local import LocalProxy
 
 from magicauth import sessions, visitor, wanted
-from magicauth.errors import Denied, FreshSignInRequired, SignInRequired
+from magicauth.errors import Denied, FreshSignInRequired, OtherAccount, SignInRequired
 from magicauth.models import User
 from magicauth.pending import drop_pending
-from magicauth.reader import require_shown_for
+from magicauth.reader import is_shown_for
 from magicauth.session_data import of_the_site
 
 P = ParamSpec("P")
@@ -222,7 +222,8 @@ def _require_user() -> CurrentUser:
     user = _signed_in()
     if user is None:
         raise SignInRequired
-    require_shown_for(user.id.hex)
+    if not is_shown_for(user.id.hex):
+        raise OtherAccount
     return user
 
 

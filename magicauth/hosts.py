@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,24 +23,29 @@ def init_app(app: Flask) -> None:
 
 def require_own_host() -> None:
     """A page of ours under another's name can be framed, cached and linked as theirs (400)."""
-    if not is_own_host(request.environ) and request.path not in _ANY_HOST:
+    if not is_own_host(request.environ, current_app.config) and request.path not in _ANY_HOST:
         raise Refused(N_("Host not allowed."), reason="foreign host")
 
 
-def is_own_host(environ: dict[str, Any]) -> bool:
-    """Whether a WSGI request names this deployment as its host."""
+def is_own_host(environ: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a WSGI request names the deployment of these settings as its host."""
     host = environ.get("HTTP_HOST", "")
     # What would begin a path, a query or a fragment is in no host, and would stand in our links after it.
     named = origin_of(f"{environ['wsgi.url_scheme']}://{host}") if _HOST.fullmatch(host) else None
-    return is_ours(named, by_host=True)
+    return _is_ours(named, config, by_host=True)
 
 
-def is_ours(origin: str | None, *, by_host: bool = False) -> bool:
-    """Whether `origin` is this deployment's. `by_host` leaves the scheme out: a proxy may end TLS and not say so."""
-    public_url = current_app.config["PUBLIC_URL"]
+def is_ours(origin: str | None) -> bool:
+    """Whether `origin` is this deployment's."""
+    return _is_ours(origin, current_app.config)
+
+
+def _is_ours(origin: str | None, config: Mapping[str, Any], *, by_host: bool = False) -> bool:
+    # `by_host` leaves the scheme out: a proxy may end TLS and not say so.
+    public_url = config["PUBLIC_URL"]
     if origin is None or origin_of(origin) != origin:
         return False
-    if current_app.config["MAGICAUTH_MODE"] == "development" and is_loopback(urlsplit(origin).hostname or ""):
+    if config["MAGICAUTH_MODE"] == "development" and is_loopback(urlsplit(origin).hostname or ""):
         return True
     if public_url is None:
         return False

@@ -11,7 +11,7 @@ from flask import Flask, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser
 
-from magicauth.errors import N_, Invalid, OtherAccount, TooLarge, UnsupportedMediaType
+from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
 
 _BODY_BYTES = 64 * 1024
 _DISCARDED_MOST = 1024 * 1024
@@ -87,12 +87,11 @@ def is_given(name: str) -> bool:
     return name in g.fields
 
 
-def require_shown_for(account: str, field: str = "shown_for") -> None:
-    """Raises OtherAccount if the `field` of a form names another `account`: since its page was shown, another tab may
-    have changed who is in use in the browser. Programs are shown no page."""
-    shown = typed().get(field, "").strip()
-    if shown and shown.lower() != account.lower() and not is_json():
-        raise OtherAccount
+def is_shown_for(user_id: str) -> bool:
+    """Whether the page of the form that was sent was shown to that user, by its field `shown_for`, if it has one: since
+    then another tab may have signed in to another account. Programs are shown no page."""
+    shown = typed().get("shown_for", "").replace("-", "")
+    return shown in ("", user_id) or is_json()
 
 
 def read_token() -> str:

@@ -29,7 +29,7 @@ from magicauth.languages import (
 from magicauth.models import Action
 from magicauth.next_page import own_path
 from magicauth.notices import flashes, notice
-from magicauth.reader import read, typed
+from magicauth.reader import is_shown_for, read, typed
 from magicauth.respond import go
 from magicauth.visitor import visitor
 from magicauth.wanted import typed_before
@@ -109,7 +109,7 @@ def _select_language() -> str:
 
 def _choose_for_account(language: str) -> None:
     # The account's own choice goes before the browser's: left as it is, it would undo what was picked.
-    if current_user and current_user.language:
+    if current_user and current_user.language and is_shown_for(current_user.id.hex):
         row = current_user.row
         row.language = language
         audit.commit(Action.PROFILE_CHANGED, visitor(), row)

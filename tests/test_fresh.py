@@ -68,6 +68,21 @@ def test_a_code_goes_on_where_another_tab_was_quicker_with_the_password(stale, m
     assert stale.post("/auth/fresh", json={"OTP": code}).status_code == 404
 
 
+def test_its_countdown_is_of_the_budgets_that_are_asked(client, redis):
+    sign_up(client, "Grace.H@example.org")
+    for number in range(5):
+        with later(redis, 61 * number):
+            assert client.post("/auth/fresh/code").status_code == 303
+    with later(redis, 61 * 5):
+        page = BeautifulSoup(client.get("/auth/fresh").text, "html.parser")
+        answer = client.post("/auth/fresh/code", headers=JSON)
+        assert answer.status_code == 429
+        assert (
+            abs(int(page.find(attrs={"data-countdown": True})["data-countdown"]) - int(answer.headers["Retry-After"]))
+            < 2
+        )
+
+
 def test_only_a_page_that_somebody_sees_is_gone_back_to(stale):
     stale.get("/account/email")
     assert stale.head("/account/delete").location == "/auth/fresh"

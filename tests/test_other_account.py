@@ -57,10 +57,41 @@ def test_a_form_that_was_shown_for_another_account_changes_nothing(bobs, path):
     assert is_signed_in(browser)
 
 
-def test_the_address_that_a_form_names_is_whose_password_it_is(ada):
-    form = {"email": BOB, "old_password": PASSWORD, "password": NEW}
-    assert ada.post("/account/password", data=form).status_code == 403
-    assert ada.post("/account/password", data=form | {"email": EMAIL.upper()}).location == "/account"
+def test_a_form_outlives_a_change_of_its_own_accounts_address(ada, mailbox):
+    shown = list(forms(ada.get("/account/password")))
+    ada.post("/account/email", data={"email": "ada@new.example.org"})
+    assert ada.post("/verify", data={"OTP": mailbox.last("ada@new.example.org").code}).location == "/account"
+    ((action, fields),) = shown
+    assert fields["email"] == EMAIL
+    assert ada.post(action, data=fields).location == "/account"
+
+
+def test_a_site_may_write_the_id_as_it_is(ada):
+    user_id = ada.get("/home", headers=JSON).get_json()["user"]["id"]
+    assert "-" in user_id
+    assert ada.post("/account", data={"name": "Ada", "shown_for": user_id}).location == "/account"
+    assert ada.post("/account", data={"name": "Ada", "shown_for": user_id[:-1]}).status_code == 403
+
+
+def test_the_language_that_an_old_tab_picks_is_the_browsers_and_not_the_other_accounts(bobs):
+    browser, shown = bobs
+    browser.post("/account", data={"name": "Bob", "language": "en"})
+    (fields,) = (
+        {field.get("name"): field.get("value") for field in form.xpath(".//input")}
+        for form in html.document_fromstring(shown["/account"].data).xpath("//form[@action='/language']")
+    )
+    assert browser.post("/language", data=fields | {"language": "de"}).status_code == 303
+    assert browser.get("/account/export.json").get_json()["user"]["language"] == "en"
+    assert browser.get_cookie("magicauth-language").value == "de"
+
+
+@pytest.mark.parametrize("typed", ["Ada@Bücher.example", "ada@BÜCHER.example", "ada@xn--bcher-kva.example"])
+def test_the_same_address_may_be_spelt_otherwise(app, mailbox, typed):
+    stored = "ada@xn--bcher-kva.example"
+    sign_up(app.test_client(), "ada@bücher.example")
+    browser = app.test_client()
+    ((action, fields),) = forms(show_the_password_step(browser, mailbox, stored))
+    assert browser.post(action, data=fields | {"email": typed, "password": PASSWORD}).location == "/home"
 
 
 def test_of_the_same_account_it_is_good_in_another_session(ada, mailbox):

@@ -493,6 +493,7 @@ def test_pressing_twice_after_a_minute_sends_one_letter_and_both_go_on(browser, 
 
 def test_where_there_are_no_passwords_whatever_is_sent_as_one_is_not_looked_at(make_app):
     client = make_app(MAGICAUTH_PASSWORDS="off").test_client()
+    assert {client.open("/auth/password", method=method).status_code for method in ("GET", "POST", "OPTIONS")} == {404}
     for value in (5, None, [], {}, "x" * 60_000):
         assert client.post("/auth", json={"email": EMAIL, "password": value}).status_code == 200
     client.post("/users/magic_link", data={"email": "new@example.org"})

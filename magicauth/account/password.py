@@ -6,7 +6,7 @@ from magicauth import guards, notices
 from magicauth.errors import N_
 from magicauth.flows import password
 from magicauth.guards import current_user, fresh_sign_in_required
-from magicauth.reader import read, require_shown_for
+from magicauth.reader import read
 from magicauth.respond import again, go, page
 from magicauth.sessions import this_session
 from magicauth.visitor import visitor
@@ -32,7 +32,6 @@ def ask() -> Response:
 @again(ask)
 def change() -> Response:
     row = current_user.row
-    require_shown_for(row.email, "email")
     password.change(row, read("old_password"), read("password"), visitor(), this_session())
     guards.continue_session(row)
     notices.notify(N_("Your password is changed."))

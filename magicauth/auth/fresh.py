@@ -26,7 +26,7 @@ def ask() -> Response:
         email=current_user.email,
         has_password=current_user.row.has_password,
         code_sent=code_sent,
-        resend_in=email_proof.resend_in(challenge, visitor(), current_user.email) if challenge and code_sent else 0,
+        resend_in=email_proof.resend_in(challenge, asked, visitor()) if asked and challenge and code_sent else 0,
         digits=current_app.config["MAGICAUTH_CODE_DIGITS"],
     )
 

@@ -7,7 +7,7 @@ from magicauth.auth import steps
 from magicauth.errors import NotFound
 from magicauth.flows import sign_in
 from magicauth.pending import under_way
-from magicauth.reader import read, require_shown_for, wants_json
+from magicauth.reader import read, wants_json
 from magicauth.respond import again, go, page
 from magicauth.visitor import visitor
 
@@ -26,7 +26,7 @@ def only_when_it_is_missing() -> Response | None:
     except NotFound:
         missing = None
     if missing == "password":
-        g.email, g.pending = user.email, pending
+        g.user, g.pending = user, pending
         return None
     if wants_json():
         raise NotFound
@@ -35,12 +35,12 @@ def only_when_it_is_missing() -> Response | None:
 
 @bp.get("/auth/password")
 def ask() -> Response:
-    return page("auth/password.html", email=g.email, next=g.pending.next, remember=g.pending.remember)
+    return page("auth/password.html", email=g.user.email, next=g.pending.next, remember=g.pending.remember)
 
 
 @bp.post("/auth/password")
 @again(ask)
 def prove() -> Response:
-    require_shown_for(g.email, "email")
+    steps.require_shown_to(g.user)
     pending = sign_in.prove_password(under_way(), read("password"), visitor())
     return steps.finish_or_ask_once(pending, "Password is correct")

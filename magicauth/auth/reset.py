@@ -8,7 +8,7 @@ from magicauth.errors import N_
 from magicauth.flows import reset
 from magicauth.next_page import own_path
 from magicauth.pending import keep_pending, under_way
-from magicauth.reader import read, read_query_leniently, require_shown_for, typed
+from magicauth.reader import read, read_query_leniently, typed
 from magicauth.respond import again, go, page
 from magicauth.sessions import this_session
 from magicauth.visitor import visitor
@@ -39,7 +39,7 @@ def ask_new() -> Response:
 @again(ask_new)
 def choose() -> Response:
     pending = under_way()
-    require_shown_for(reset.whose(pending).email, "email")
+    steps.require_shown_to(reset.whose(pending))
     response = steps.finish_or_ask(reset.choose(pending, read("password"), visitor()), "Password saved.")
     notices.notify(N_("Your password is changed."))
     return response

@@ -4,11 +4,12 @@ from flask import Response, current_app
 
 from magicauth import guards, notices, reopening
 from magicauth.challenges import Challenge
-from magicauth.errors import N_, SignInOver
-from magicauth.flows import email, sign_in
+from magicauth.errors import N_, OtherAccount, SignInOver
+from magicauth.flows import email, email_proof, sign_in
 from magicauth.guards import current_user
+from magicauth.models import User
 from magicauth.pending import Pending, keep_pending, under_way
-from magicauth.reader import wants_json
+from magicauth.reader import is_json, read, wants_json
 from magicauth.respond import go
 from magicauth.sessions import this_session
 from magicauth.visitor import visitor
@@ -31,6 +32,14 @@ def step_after(pending: Pending) -> str | None:
     if pending.purpose == "reset" and passwords and "password" not in pending.proofs:
         return "/auth/reset/password"
     return "/auth/password" if missing == "password" else None
+
+
+def require_shown_to(user: User) -> None:
+    """Raises OtherAccount for a form of a step whose page showed another address: since then another tab may have begun
+    with another account. Programs are shown no page."""
+    shown = read("email")
+    if shown and not is_json() and email_proof.canonical_or_nothing(shown) != user.canonical_email:
+        raise OtherAccount
 
 
 def finish_or_ask(pending: Pending, message: str = "OK") -> Response:

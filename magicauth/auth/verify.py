@@ -101,7 +101,7 @@ def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
         "attempts_left": g.refusal.fields.get("attempts_left") if "refusal" in g else None,
         "sent_at": datetime.fromtimestamp(pending.sent, UTC),
         "minutes": max(1, challenges.ttl(pending.purpose) // 60),
-        "resend_in": email_proof.resend_in(challenge, visitor(), pending.email) if challenge and is_open else 0,
+        "resend_in": email_proof.resend_in(challenge, pending, visitor()) if challenge and is_open else 0,
         "letter": _letter_state(challenge),
         "webmail": webmail(pending.email),
         "next": pending.next,

@@ -89,7 +89,7 @@ def kept(
     if under_way.user_id and under_way.epoch != epoch:
         # What was proven before the account changed counts no longer, though its letter was asked for again since.
         under_way = replace(under_way, proofs=(), user_id="", epoch=0)
-    if _on_its_way_for(challenge) > 0:
+    if challenge.on_its_way_for > 0:
         return under_way
     try:
         return resend(under_way)
@@ -105,9 +105,9 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
     renewed = partial(_one_of_many, pending.challenge_id, epoch, renew)
     if challenge is None or not challenge.is_open:
         return pending.asked_again(renewed())
-    if _on_its_way_for(challenge) > 0:
+    if challenge.on_its_way_for > 0:
         # Whoever waits for so long is not told then to wait for a budget.
-        raise LetterOnItsWay(resend_in(challenge, visitor, pending.email))
+        raise LetterOnItsWay(resend_in(challenge, pending, visitor))
     # Not before: who asked for somebody else's address would learn at once that the account was changed.
     if challenge.epoch != epoch:
         return pending.asked_again(renewed())
@@ -161,14 +161,10 @@ def _kept_elsewhere(press: str, promise: Promise) -> Promise:
     return promise
 
 
-def resend_in(challenge: Challenge, visitor: Visitor, email: str) -> int:
-    """Seconds until its letter may go out again, for that budgets of the address too; 0 if it may now."""
-    wait_for_budget = limits.seconds_to_wait("mails", visitor.asker(email))
-    return max(0, math.ceil(max(_on_its_way_for(challenge), wait_for_budget)))
-
-
-def _on_its_way_for(challenge: Challenge) -> float:
-    return challenges.on_its_way_for(challenge.sent, time.time())
+def resend_in(challenge: Challenge, pending: Pending, visitor: Visitor) -> int:
+    """Seconds until the letter of what is under way may go out again, by its budgets too; 0 if it may now."""
+    wait_for_budget = limits.seconds_to_wait("mails", visitor.asker(pending.email))
+    return max(0, math.ceil(max(challenge.on_its_way_for, wait_for_budget)))
 
 
 def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:

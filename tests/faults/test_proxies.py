@@ -320,7 +320,8 @@ def test_no_log_holds_a_token(proxy, browser):
     letter = proxy.site.mail_server.letter(email)
     referring = {"Referer": letter.links[0]}
     assert browser.get(letter.link, headers=referring).status_code == 200
-    assert browser.get(letter.link.replace("?", "%3F"), headers=referring).status_code == 404
+    for mark in ("%3F", "%253f", "%25253F", "%0A%3F"):
+        assert browser.get(letter.link.replace("?", mark), headers=referring).status_code == 404
     httpx.get(f"http://localhost:{proxy.plain_port}{letter.link}", headers=referring)
     with proxy.connection() as raw:
         raw.sendall(f"GET {letter.link} and more HTTP/1.1\r\nHost: localhost:{proxy.port}\r\n\r\n".encode())
