@@ -89,9 +89,8 @@ def is_given(name: str) -> bool:
 
 def is_shown_for(user_id: str) -> bool:
     """Whether the page of the form that was sent was shown to that user, by its field `shown_for`, if it has one: since
-    then another tab may have signed in to another account. Programs are shown no page."""
-    shown = typed().get("shown_for", "").replace("-", "")
-    return shown in ("", user_id) or is_json()
+    then another tab may have signed in to another account."""
+    return typed().get("shown_for", "").replace("-", "") in ("", user_id)
 
 
 def read_token() -> str:
