@@ -71,7 +71,7 @@ class AccessLog(Logger):
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
         self.error_log.addFilter(_unless_silent)
-        self.error_log.addFilter(_without_queries)
+        self.error_log.addFilter(_without_secrets)
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         line = {
@@ -96,7 +96,7 @@ def _unless_silent(record: logging.LogRecord) -> bool:
     return not (silent and record.msg in _OF_CLIENTS)
 
 
-def _without_queries(record: logging.LogRecord) -> bool:
+def _without_secrets(record: logging.LogRecord) -> bool:
     # gunicorn quotes a request that it could not parse or serve.
     record.msg, record.args = _QUERY.sub("?…", _QUOTED.sub(r"\1…", record.getMessage())), ()
     return True

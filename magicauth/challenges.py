@@ -23,8 +23,9 @@ WARNING_TTL = 72 * 3600
 CHANGE_LIFE = 24 * 3600
 # Seconds that an end is known to have been taken back: longer than that is tried.
 _REOPENED_LIFE = 120
-# Seconds that clocks may differ by. A letter that was sent so far in the future was sent before the clock was put back.
-_CLOCKS_DIFFER_BY = 60
+# Seconds that another machine's clock may be ahead. A letter from further in the future was sent before a clock was put
+# back.
+_AHEAD_MOST = 60
 # Addresses that may be typed at one link in a browser that did not ask for it.
 ADDRESS_ATTEMPTS = 5
 
@@ -129,7 +130,7 @@ class Challenge:
         """Seconds that its last letter still counts as on its way; 0 or less if it does no more."""
         after: int = current_app.config["MAGICAUTH_RESEND_AFTER"]
         wait = self.sent + after - time.time()
-        return wait if wait < after + _CLOCKS_DIFFER_BY else 0.0
+        return wait if wait < after + _AHEAD_MOST else 0.0
 
     @property
     def attempts_left(self) -> int:
@@ -252,7 +253,7 @@ def resend(challenge: Challenge) -> tuple[Challenge | None, int]:
         config["MAGICAUTH_RESEND_AFTER"],
         ttl(challenge.purpose),
         config["MAGICAUTH_CODE_ATTEMPTS"],
-        _CLOCKS_DIFFER_BY,
+        _AHEAD_MOST,
     )
     return (replace(challenge, sends=int(sends)) if sends > 0 else None), int(wait)
 

@@ -12,6 +12,7 @@ def init_app(app: Flask) -> None:
     origins = app.config["MAGICAUTH_ALLOWED_ORIGINS"]
     if not origins:
         return
+    # Most sites name none, and need not load it.
     from flask_cors import CORS
 
     CORS(

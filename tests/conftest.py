@@ -7,14 +7,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import dramatiq
 import pytest
 import redis as redis_client
 from argon2 import PasswordHasher
@@ -24,10 +22,9 @@ from pages import Browser, Letters, sign_up
 from sqlalchemy import event
 
 from magicauth import audit, embedded, outbox, passwords
-from magicauth.broker import QUEUE, Broker
 from magicauth.extensions import db
 from magicauth.models import Action
-from magicauth.outbox import wait_for_threads
+from magicauth.outbox import Outbox
 
 # So often a worker looks whether it is to stop.
 WORKER_POLL_MS = 10
@@ -182,38 +179,28 @@ def new_apps() -> Iterator[list[Flask]]:
 @pytest.fixture
 def send_letters(new_apps: list[Flask]) -> Iterator[Callable[[Flask], Flask]]:
     """Sends the letters of an app until the test ends; most tests need none, and no worker is started for them."""
-    workers: list[dramatiq.Worker] = []
-    brokers: list[Broker] = []
-    lock = threading.Lock()
-
-    def start_worker(broker: Broker) -> None:
-        with lock:
-            if broker not in [worker.broker for worker in workers]:
-                broker.stopping.clear()
-                workers.append(dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_POLL_MS, queues={QUEUE}))
-                workers[-1].start()
+    outboxes: list[Outbox] = []
 
     def send(app: Flask) -> Flask:
-        broker = app.extensions["magicauth-outbox"].broker
-        enqueue = broker.enqueue_once
+        box: Outbox = app.extensions["magicauth-outbox"]
+        if box not in outboxes:
+            outboxes.append(box)
+            enqueue = box.broker.enqueue_once
 
-        def enqueue_and_send(message: Any, *, delay: int | None = None) -> Any:
-            start_worker(broker)
-            return enqueue(message, delay=delay)
+            def start_and_enqueue(message: Any, *, delay: int | None = None) -> Any:
+                box.start_worker(threads=1)
+                return enqueue(message, delay=delay)
 
-        broker.enqueue_once = enqueue_and_send
-        brokers.append(broker)
+            box.broker.enqueue_once = start_and_enqueue
         return app
 
     yield send
-    for broker in brokers:
-        broker.__dict__.pop("enqueue_once", None)
-    for worker in workers:
-        worker.broker.stop_waiting()
-        wait_for_threads(worker)
-        worker.stop()
-        # What the worker added: the next test's would be one more.
-        del worker.broker.middleware[-1]
+    for box in outboxes:
+        del box.broker.enqueue_once
+        if box.has_worker:
+            box.stop_worker()
+            # What the worker added: the next test's would be one more.
+            del box.broker.middleware[-1]
 
 
 @pytest.fixture

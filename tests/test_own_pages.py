@@ -422,6 +422,9 @@ def test_html_that_a_view_flashes_stays_html_and_text_stays_text(app, client, sa
 
     client.post("/say")
     assert shown in client.get("/auth").text
+    client.post("/auth", data={"email": EMAIL})
+    client.post("/say")
+    assert shown in client.get("/verify").text
 
 
 def test_what_a_session_cannot_hold_is_refused_and_named(app, client):

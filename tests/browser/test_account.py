@@ -6,13 +6,10 @@ import pytest
 from instruments import change_user
 from pages import EMAIL, PASSWORD
 
-from browser.windows import DESKTOP, NO_SCRIPT, PHONE, Window
+from browser.windows import DESKTOP, NO_SCRIPT, PHONE, Window, for_both, on_a_phone
 from magicauth.testing import sign_in as sign_in_for_test
 
 pytestmark = pytest.mark.browser
-for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
-# What needs no script of ours is walked without one in the tests of the pages.
-on_a_phone = pytest.mark.parametrize("window", [PHONE], indirect=True, ids=str)
 NEW = "ada@lovelace.example"
 
 

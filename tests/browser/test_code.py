@@ -7,11 +7,9 @@ from conftest import wait_for
 from pages import EMAIL, PASSWORD
 from servers import MailServer
 
-from browser.windows import NO_SCRIPT, PHONE, Site, Window, wrong
+from browser.windows import NO_SCRIPT, Site, Window, on_a_phone, wrong
 
 pytestmark = pytest.mark.browser
-# What needs no script of ours is walked without one in the tests of the pages.
-on_a_phone = pytest.mark.parametrize("window", [PHONE], indirect=True, ids=str)
 
 
 def ask_for_the_code(site: Site, window: Window, password: str = PASSWORD) -> str:

@@ -7,12 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from pages import EMAIL, PASSWORD
 
-from browser.windows import NO_SCRIPT, PHONE, Kind
+from browser.windows import Kind, for_both, on_a_phone
 
 pytestmark = pytest.mark.browser
-for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
-# What needs no script of ours is walked without one in the tests of the pages.
-on_a_phone = pytest.mark.parametrize("window", [PHONE], indirect=True, ids=str)
 
 
 @for_both

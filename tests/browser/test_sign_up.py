@@ -8,11 +8,10 @@ from conftest import wait_for
 from pages import EMAIL, PASSWORD, Letter
 from playwright.sync_api import Locator, expect
 
-from browser.windows import DESKTOP, NO_SCRIPT, PHONE, Site, Window
+from browser.windows import DESKTOP, NO_SCRIPT, PHONE, Site, Window, for_both
 from magicauth.languages import CODES
 
 pytestmark = pytest.mark.browser
-for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
 
 
 def ask_for_the_link(site: Site, window: Window) -> Letter:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from conftest import wait_for
 from flask import Flask
 from flask.testing import FlaskClient
@@ -61,6 +62,9 @@ class Kind:
 DESKTOP = Kind()
 PHONE = Kind(phone=True, dark=True)
 NO_SCRIPT = Kind(javascript=False, dark=True)
+for_both = pytest.mark.parametrize("window", [PHONE, NO_SCRIPT], indirect=True, ids=str)
+# What needs no script of ours is walked without one in the tests of the pages.
+on_a_phone = pytest.mark.parametrize("window", [PHONE], indirect=True, ids=str)
 
 
 class Site:
@@ -225,4 +229,17 @@ def wrong(code: str) -> str:
     return code[:-1] + str((int(code[-1]) + 1) % 10)
 
 
-__all__ = ["DESKTOP", "FIREFOX", "NO_SCRIPT", "PHONE", "Kind", "OpenWindow", "Site", "Window", "replace", "wrong"]
+__all__ = [
+    "DESKTOP",
+    "FIREFOX",
+    "NO_SCRIPT",
+    "PHONE",
+    "Kind",
+    "OpenWindow",
+    "Site",
+    "Window",
+    "for_both",
+    "on_a_phone",
+    "replace",
+    "wrong",
+]
