@@ -19,6 +19,7 @@ ENV PYTHONUNBUFFERED=1 \
     BIND=0.0.0.0:8000
 USER 10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+# While the database hangs, every thread waits for it for up to eight seconds.
+HEALTHCHECK --interval=10s --timeout=10s --start-period=10s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=9)"]
 CMD ["gunicorn"]

@@ -137,16 +137,21 @@ def post_worker_init(worker: Any) -> None:
         # threads would stop the server.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _SILENCE_MOST, 0))
     # After the fork: threads do not survive one.
-    app = worker.wsgi
-    if app.config["MAGICAUTH_MAIL_WORKER"] == "embedded":
-        app.extensions["magicauth-outbox"].start_worker()
+    for outbox in _outboxes():
+        if outbox.app.config["MAGICAUTH_MAIL_WORKER"] == "embedded":
+            outbox.start_worker()
 
 
-def worker_exit(_: Any, worker: Any) -> None:
-    # A worker that did not come up has no app; the master calls this too, for one that vanished.
-    app = getattr(worker, "wsgi", None)
-    if app is not None:
-        app.extensions["magicauth-outbox"].stop_worker()
+def worker_exit(_: Any, __: Any) -> None:
+    # The master calls this too, for a worker that vanished; of an app that it has loaded no mail worker runs there.
+    for outbox in _outboxes():
+        outbox.stop_worker()
+
+
+def _outboxes() -> list[Any]:
+    # Of what is served, whatever is wrapped around it. A worker that did not come up may have none.
+    magicauth = sys.modules.get("magicauth.outbox")
+    return list(magicauth.of_this_process) if magicauth else []
 
 
 def on_exit(_: Any) -> None:

@@ -13,6 +13,8 @@ NO_DOORS_OPENED = {
 }
 
 templates = create_app(NO_DOORS_OPENED).jinja_env
-for name in templates.list_templates():
+# Each is there once more as `magicauth/…`, for templates that replace it.
+names = templates.list_templates(filter_func=lambda name: not name.startswith("magicauth/"))
+for name in names:
     templates.get_template(name)
-print(f"{len(templates.list_templates())} templates compile")
+print(f"{len(names)} templates compile")

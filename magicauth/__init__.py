@@ -45,18 +45,23 @@ __all__ = ["admin_required", "create_app", "current_user", "fresh_sign_in_requir
 
 
 def create_app(
-    settings: Mapping[str, Any] | None = None, *, instance_path: str | None = None, template_folder: str | None = None
+    settings: Mapping[str, Any] | None = None,
+    *,
+    instance_path: str | None = None,
+    template_folder: str | None = None,
+    static_folder: str | None = None,
 ) -> Flask:
     """The application. Settings come from the environment; `settings` go before it, and what is none of ours is Flask's
     or the site's own. Raises config.ConfigError.
 
-    Templates in `template_folder` go before those of the same name here, which they extend as `magicauth/…`:
-    docs/customising.md.
+    Templates in `template_folder` go before those of the same name here, which they extend as `magicauth/…`; files in
+    `static_folder` are served at `/static/…`, beside ours: docs/customising.md.
     """
-    app = Flask("magicauth", instance_path=instance_path, static_folder=None)
-    if template_folder is not None:
-        ours: Any = app.jinja_loader
-        app.jinja_loader = ChoiceLoader([FileSystemLoader(template_folder), ours, PrefixLoader({"magicauth": ours})])
+    templates, files = config.folder("template_folder", template_folder), config.folder("static_folder", static_folder)
+    app = Flask("magicauth", instance_path=instance_path, static_folder=files, static_url_path="/static")
+    ours: Any = app.jinja_loader
+    theirs = [FileSystemLoader(templates)] if templates else []
+    app.jinja_loader = ChoiceLoader([*theirs, ours, PrefixLoader({"magicauth": ours})])
     app.config.from_mapping(config.for_flask(settings or {}))
     app.config.from_mapping(config.load({**os.environ, **(settings or {})}, Path(app.instance_path)))
     development = app.config["MAGICAUTH_MODE"] == "development"

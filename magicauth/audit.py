@@ -33,11 +33,22 @@ class Signal(NamedSignal):
 
 _SIGNALS = {action: Signal(action.value) for action in Action}
 
+# Sent before an account is deleted, with what it takes along still there, in the same transaction. A receiver that
+# raises stops the deletion.
+before_deletion = Signal("user:before_deletion")
+
 
 def signal(action: Action) -> Signal:
     """The signal of an action, sent by the app after the commit with `user` (None for a stranger). A receiver that
     raises is logged; the others, and the request, go on."""
     return _SIGNALS[action]
+
+
+def ask_before_deletion(user: User) -> None:
+    """Sends `before_deletion`. Raises what a receiver does."""
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    for receiver in before_deletion.receivers_for(app):
+        app.ensure_sync(receiver)(app, user=user)
 
 
 def commit(
@@ -49,9 +60,10 @@ def commit(
     canonical_email: str = "",
     result: str = "ok",
     event_id: uuid.UUID | None = None,
+    told: bool = True,
 ) -> None:
-    """Commits what the caller changed together with the row that tells of it, then sends the signal. `event_id` where
-    somebody waits for that row.
+    """Commits what the caller changed together with the row that tells of it, then sends the signal; without `told` the
+    caller does. `event_id` where somebody waits for that row.
 
     `user_id` ("" for a stranger) and `canonical_email` where the row was not loaded: a stranger leaves the same trace,
     in the same statements.
@@ -71,10 +83,12 @@ def commit(
     db.session.commit()
     metrics.EVENTS.labels(action.value, result).inc()
     log.info(action.value, extra={"result": result, "subject": subject_})
-    _tell(action, user)
+    if told:
+        tell(action, user)
 
 
-def _tell(action: Action, user: User | None) -> None:
+def tell(action: Action, user: User | None) -> None:
+    """Sends the signal of what was committed."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     for receiver in signal(action).receivers_for(app):
         try:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from flask import Flask, current_app
@@ -106,7 +106,11 @@ def show_user(email: str, as_json_: bool) -> None:
 @click.option("--password-stdin", is_flag=True, help="Reads the password from standard input.")
 def create_user(email: str, name: str, admin: bool, password_stdin: bool) -> None:
     """Makes an account. Without a password its owner sets one later."""
-    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
+    # None where the shell has closed it.
+    stdin: TextIO | None = sys.stdin
+    if password_stdin and stdin is None:
+        raise click.ClickException("There is no standard input to read the password from.")
+    password = stdin.readline().rstrip("\r\n") if password_stdin and stdin else None
     try:
         user = accounts.create(email, name, password, _operator(), is_admin=admin)
     except AddressTaken:
@@ -174,7 +178,10 @@ def delete(email: str, yes: bool) -> None:
     """Deletes an account, for good."""
     user = _user(email)
     # Who has no account any more cannot be found again: the letter that tells of it must find its queue.
-    redis().ping()
+    try:
+        redis().ping()
+    except REDIS_IS_AWAY as error:
+        raise click.ClickException(f"Redis is away ({reason_of(error)}). Nothing was changed.") from None
     if not yes:
         click.confirm(f"Delete {user.email} for good?", abort=True)
     deletion.delete(user, _operator(), by_owner=False)
@@ -185,8 +192,11 @@ def delete(email: str, yes: bool) -> None:
 @click.argument("email")
 def sign_out(email: str) -> None:
     """Ends every session of an account."""
-    user = _user(email)
-    news = security.news("sessions_ended", user, _operator())
+    user, news = _user(email), None
+    # Whoever throws an intruder out does not wait for the letter that tells of it: what follows raises too, when the
+    # sessions are void.
+    with contextlib.suppress(*REDIS_IS_AWAY):
+        news = security.news("sessions_ended", user, _operator())
     security.end_everything(Action.SESSIONS_ENDED, user, _operator(), news=news)
     click.echo(f"{user.email} is signed out everywhere.")
 
@@ -264,15 +274,15 @@ def audit_command(
 ) -> None:
     """What happened to accounts, the latest first."""
     conditions = []
-    if action:
+    if action is not None:
         conditions.append(AuditEvent.action == action)
-    if result:
+    if result is not None:
         # What the shell hands over need not be text.
         conditions.append(AuditEvent.result == result.encode(errors="replace").decode())
     if since:
         conditions.append(AuditEvent.id >= first_id(since.replace(tzinfo=UTC)))
-    found = audit.latest(limit, *conditions, canonical_email=parse_email(email)[0] if email else "")
-    if email and not found:
+    found = audit.latest(limit, *conditions, canonical_email="" if email is None else parse_email(email)[0])
+    if email is not None and not found:
         # Of somebody who deleted the account there may be some.
         _user(email)
     _show(map(_event_facts, found), as_json_)

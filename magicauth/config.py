@@ -26,7 +26,9 @@ DAY = 86_400
 # Seconds or guesses: what Redis can count with.
 _MOST = 999_999_999_999
 # Flask's and Flask-SQLAlchemy's, which follow from settings of ours or keep the sign-in safe.
-_SET_HERE = r"SESSION_|(PERMANENT_SESSION_LIFETIME|MAX_CONTENT_LENGTH|SQLALCHEMY_DATABASE_URI)$"
+_SET_HERE = r"SESSION_|(APPLICATION_ROOT|PERMANENT_SESSION_LIFETIME|MAX_CONTENT_LENGTH|SQLALCHEMY_DATABASE_URI)$"
+# In a letter's subject, which is one line: of mail that may have 998 octets.
+_LINE_LENGTH = 80
 # What is less like a setting of ours than that is not taken for one.
 _MISSPELT_LIKENESS = 0.85
 # What may stand after the question mark of REDIS_URL. redis-py takes more, which change what our code gets.
@@ -70,6 +72,8 @@ def _of_mail_server(value: str) -> str:
 def _line(value: str) -> str:
     if not value.isprintable():
         raise ValueError("must be one line of printable text")
+    if len(value) > _LINE_LENGTH:
+        raise ValueError(f"must be at most {_LINE_LENGTH} characters long")
     return value
 
 
@@ -349,6 +353,17 @@ def for_flask(settings: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise ConfigError(problems)
     return {name: value for name, value in settings.items() if name not in _KNOWN}
+
+
+def folder(name: str, given: str | None) -> str | None:
+    """The folder that is given to `create_app` as `name`, as an absolute path. Raises ConfigError where there is
+    none."""
+    if given is None:
+        return None
+    path = Path(given).absolute()
+    if not path.is_dir():
+        raise ConfigError([f"{name} is {path}, which is no folder."])
+    return str(path)
 
 
 def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import sqlalchemy.exc
 from flask import Flask, current_app, g, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from redis import UnixDomainSocketConnection
-from sqlalchemy import ExceptionContext, event
+from sqlalchemy import URL, ExceptionContext, event, make_url
 from sqlalchemy.orm import DeclarativeBase
 
 from magicauth import embedded, engines
@@ -56,6 +56,7 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(
         app.config["DATABASE_URL"], app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})
     )
+    _make_file_of_sqlite(make_url(app.config["DATABASE_URL"]), Path(app.instance_path))
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
@@ -78,12 +79,12 @@ def redis() -> Any:
 
 def note_hang(error: Exception) -> None:
     """Remembers for the rest of this request that Redis, or the database, hangs: nobody waits for it twice."""
-    g.hangs = hung() or engines.hangs(error)
+    g._magicauth_hangs = hung() or engines.hangs(error)
 
 
 def hung() -> bool:
     """Whether this request has waited for it once."""
-    return has_app_context() and bool(g.get("hangs"))
+    return has_app_context() and bool(g.get("_magicauth_hangs"))
 
 
 def keyring() -> Keyring:
@@ -133,6 +134,22 @@ def _connect_to_postgres(_: Any, __: Any, arguments: Any, options: Any) -> Any:
     from magicauth import postgres
 
     return postgres.Connection.connect(*arguments, **options)
+
+
+def _make_file_of_sqlite(url: URL, instance: Path) -> None:
+    """Makes it for its owner alone, whatever the umask; no folder but `instance`: another may be a disk that is not
+    there yet. Raises ConfigError."""
+    name = url.database or ":memory:"
+    if url.get_backend_name() != "sqlite" or name == ":memory:" or name.startswith("file:"):
+        return
+    path = instance / name
+    try:
+        if path.parent == instance:
+            instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.parent.is_dir() and not path.exists():
+            path.touch(mode=0o600)
+    except OSError as error:
+        raise ConfigError([f"DATABASE_URL is {path}, which cannot be made: {error.strerror}."]) from None
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

@@ -139,7 +139,7 @@ def start_session(user: User, proofs: Collection[str], *, remember: bool = False
         ip=asking.ip,
     )
     sessions.this_session().renew(carried_on=False)
-    g.current_user = CurrentUser(sessions.this_session().data)
+    g._magicauth_current_user = CurrentUser(sessions.this_session().data)
     _know_device(user)
 
 
@@ -150,8 +150,8 @@ def is_fresh() -> bool:
 
 def freshen(proof: str) -> None:
     """Makes the sign-in fresh again, under a new session id."""
-    session.pop("confirming", None)
     here = sessions.this_session()
+    here.forget("confirming")
     here.keep(auth_time=round(time.time(), 3), amr=sorted({*session["amr"], proof}))
     here.renew()
 
@@ -166,7 +166,7 @@ def refresh_facts(user: User) -> None:
     facts = _facts(user)
     if not facts.items() <= sessions.this_session().data.items():
         sessions.this_session().keep(**facts)
-        g.pop("current_user", None)
+        g.pop("_magicauth_current_user", None)
 
 
 def continue_session(user: User) -> None:
@@ -182,10 +182,10 @@ def continue_session(user: User) -> None:
 def known_user() -> CurrentUser | None:
     """Who is signed in, for what a page shows: by the session alone, so that a page says who reads it even while the
     database is away. Never a guard."""
-    if "current_user" not in g and sessions.this_session().has_cookie:
+    if "_magicauth_current_user" not in g and sessions.this_session().has_cookie:
         data = sessions.this_session().data
         return CurrentUser(data) if "user_id" in data and data.keys() >= _FACTS else None
-    user: CurrentUser | None = g.get("current_user")
+    user: CurrentUser | None = g.get("_magicauth_current_user")
     return user
 
 
@@ -194,7 +194,7 @@ def end_session() -> None:
     session.clear()
     if sessions.this_session().sid is not None:
         sessions.this_session().renew(carried_on=False)
-    g.current_user = None
+    g._magicauth_current_user = None
 
 
 def chosen_language() -> str | None:
@@ -228,9 +228,10 @@ def _require_user() -> CurrentUser:
 
 
 def _signed_in() -> CurrentUser | None:
-    if "current_user" not in g:
-        g.current_user = CurrentUser(sessions.this_session().data) if "user_id" in session and _still_good() else None
-    user: CurrentUser | None = g.current_user
+    if "_magicauth_current_user" not in g:
+        is_good = "user_id" in session and _still_good()
+        g._magicauth_current_user = CurrentUser(sessions.this_session().data) if is_good else None
+    user: CurrentUser | None = g._magicauth_current_user
     return user
 
 

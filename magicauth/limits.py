@@ -122,14 +122,14 @@ def _owe(counters: list[tuple[str, RateLimitItem]], places: int, seconds_ago: fl
     if not has_request_context():
         _pay(owed)
         return
-    if "places_owed" not in g:
-        g.places_owed = Counter()
+    if "_magicauth_places_owed" not in g:
+        g._magicauth_places_owed = Counter()
         after_this_request(_settle)
-    g.places_owed.update(owed)
+    g._magicauth_places_owed.update(owed)
 
 
 def _settle(response: Response) -> Response:
-    places = g.pop("places_owed")
+    places = g.pop("_magicauth_places_owed")
     # What was asked for is done, and is not undone by a Redis that cannot count any more.
     if not hung():
         try:

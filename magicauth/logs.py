@@ -45,10 +45,10 @@ def init_app(app: Flask) -> None:
 def request_id() -> str:
     """The id of the current request: the proxy's, if one is trusted, or our own. A client's own would let it write into
     the story of another's request."""
-    if "request_id" not in g:
+    if "_magicauth_request_id" not in g:
         given = request.headers.get("X-Request-ID", "") if current_app.config["MAGICAUTH_TRUSTED_PROXIES"] else ""
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-    found: str = g.request_id
+        g._magicauth_request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    found: str = g._magicauth_request_id
     return found
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import flask_mail
-from flask import current_app, render_template
+from flask import current_app
 from flask_babel import force_locale
 
 from magicauth import challenges, mime, outbox
@@ -97,7 +97,7 @@ def fresh(job: Job, challenge: Challenge) -> flask_mail.Message | None:
 def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     """To the old address: which one took its place, and the way back."""
     _require_event(job)
-    undo_url = f"{job.context['base_url']}/account/email/undo?token={challenge.token}"
+    undo_url = f"{_base_url(job)}/account/email/undo?token={challenge.token}"
     return _letter(
         "email_changed",
         job,
@@ -121,7 +121,7 @@ def test(job: Job) -> flask_mail.Message:
 
 def _warning(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     _require_event(job)
-    not_me_url = f"{job.context['base_url']}/auth/not_me?token={challenge.token}"
+    not_me_url = f"{_base_url(job)}/auth/not_me?token={challenge.token}"
     return _letter(job.letter, job, challenge.email, not_me_url=not_me_url, **life_in_words(challenges.WARNING_TTL))
 
 
@@ -188,7 +188,7 @@ def _answerable(template: str, job: Job, challenge: Challenge) -> flask_mail.Mes
         job,
         challenge.email,
         challenge.language,
-        link=f"{job.context['base_url']}{path}?token={challenge.token}",
+        link=f"{_base_url(job)}{path}?token={challenge.token}",
         code=challenge.code,
         **life_in_words(life),
     )
@@ -211,10 +211,10 @@ def _letter(
     config, asked = current_app.config, job.context
     language = language or asked.get("language")
     language = language if language in CODES else SOURCE
-    right_to_left = language in RIGHT_TO_LEFT
+    templates: Any = current_app.jinja_env
     context = {
-        "site_name": config["MAGICAUTH_SITE_NAME"],
-        "public_url": asked.get("base_url", ""),
+        "magicauth": templates.globals["magicauth"].speaking(language),
+        "public_url": _base_url(job),
         "email": to,
         "asked": SimpleNamespace(
             at=datetime.fromtimestamp(asked["at"], UTC),
@@ -223,17 +223,16 @@ def _letter(
             by_operator=asked.get("browser") == COMMAND_LINE,
         ),
         "accent": colours(config["MAGICAUTH_ACCENT"] or ACCENT),
-        "lang": language,
-        "dir": "rtl" if right_to_left else "ltr",
         # A space makes two numbers of a code, and right to left the second is shown before the first; one that does not
         # break keeps them one number (UAX #9, W4).
-        "code_grouped": grouped(code, "\u00a0" if right_to_left else " "),
+        "code_grouped": grouped(code, "\u00a0" if language in RIGHT_TO_LEFT else " "),
         **context,
     }
     with force_locale(language):
-        subject = render_template(f"mail/{template}.subject.txt", **context)
-        body = render_template(f"mail/{template}.txt", **context)
-        html = render_template(f"mail/{template}.html", **context)
+        # Not by Flask, which asks the site's context processors: here is no request that they could read.
+        subject, body, html = (
+            templates.get_template(f"mail/{template}.{kind}").render(context) for kind in ("subject.txt", "txt", "html")
+        )
     name, address = parseaddr(config["MAIL_DEFAULT_SENDER"])
     message = mime.Message(
         # One line, whatever a name holds: a line break would begin a header of somebody else's choice.
@@ -252,6 +251,11 @@ def _letter(
     )
     message.msgId = _message_id(job, address)
     return message
+
+
+def _base_url(job: Job) -> str:
+    # A letter that waited while an operator mended the address has the new one.
+    return str(current_app.config["PUBLIC_URL"] or job.context.get("base_url", ""))
 
 
 def _message_id(job: Job, sender: str) -> str:

@@ -66,6 +66,11 @@ def not_ours(_: Any, name: str | None, kind: str, __: bool, ___: Any) -> bool:
     return kind != "table" or name not in _OURS
 
 
+def ours(_: Any, name: str | None, kind: str, __: bool, ___: Any) -> bool:
+    """The same for our own revisions: tables of a site's are none of their business."""
+    return kind != "table" or name in _OURS
+
+
 class _Commands(click.Command):
     """Stands in the place of Flask-Migrate's commands until somebody asks for one of them."""
 

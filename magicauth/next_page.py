@@ -7,6 +7,8 @@ from flask import current_app, request
 # Of characters; and as the query of another page writes them, of which servers take 8,000.
 _LENGTH = 2048
 _QUOTED_LENGTH = 3 * _LENGTH
+# What stands for itself in a path, as Werkzeug has it.
+_SAFE = "!$&'()*+,/:;=@"
 # Files by the page that offers them: a browser that is led to one keeps showing the page that led there.
 _OFFERED_BY = {"/account/export.json": "/account/export"}
 
@@ -15,9 +17,19 @@ def here() -> str:
     """The page that is asked for, with its query, or that of the form that was sent; "" where there is none."""
     if request.path in _OFFERED_BY:
         return _OFFERED_BY[request.path]
-    if not _is_page(request.path):
-        return _page_before()
-    return request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else request.path
+    return asked_for() if _is_page(request.path) else _page_before()
+
+
+def asked_for() -> str:
+    """The address of this request, of a form without its query: `/reports/C%23`, which is not `/reports/C`."""
+    query = request.query_string if request.method in ("GET", "HEAD") else b""
+    path = quote(request.path, safe=_SAFE)
+    return f"{path}?{quote(query, safe=_SAFE + '?%')}" if query else path
+
+
+def path_of(address: str) -> str:
+    """The path of one of our addresses, as routes and `request.path` have it."""
+    return unquote(address.partition("?")[0])
 
 
 def _page_before() -> str:
@@ -26,8 +38,9 @@ def _page_before() -> str:
         parts = urlsplit(request.referrer or "")
     except ValueError:
         return ""
-    path = own_path(f"{parts.path}?{parts.query}".rstrip("?")) if parts.netloc == request.host else ""
-    return path if _is_page(parts.path) else ""
+    address = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    path = own_path(address) if parts.netloc == request.host else ""
+    return path if _is_page(path_of(address)) else ""
 
 
 def _is_page(path: str) -> bool:
@@ -58,5 +71,5 @@ def own_path(value: str) -> str:
         if parts.scheme or parts.netloc:
             return ""
     # A form's address would answer 405. What is no page of ours may be another application's behind the same proxy.
-    methods = current_app.url_map.bind("").allowed_methods(unquote(value.partition("?")[0]))
+    methods = current_app.url_map.bind("").allowed_methods(path_of(value))
     return value if not methods or "GET" in methods else ""

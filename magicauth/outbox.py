@@ -11,6 +11,7 @@ import smtplib
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -56,6 +57,9 @@ return 1
 """)
 
 log = logging.getLogger("magicauth.mail")
+
+# For servers, which start and stop workers with their processes.
+of_this_process: "weakref.WeakSet[Outbox]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ class Outbox:
         )
         self._worker: dramatiq.Worker | None = None
         self._lock = threading.Lock()
+        of_this_process.add(self)
 
     def put(self, job: Job, life: int = _LETTER_LIFE) -> None:
         """Queues a letter that is worth sending for `life` seconds. Raises RedisError."""

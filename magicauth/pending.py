@@ -92,8 +92,7 @@ def keep_pending(asked: Pending, *, risen: bool = False) -> None:
 
 def drop_pending() -> None:
     """Forgets what is under way."""
-    session.pop("pending", None)
-    session.pop("confirming", None)
+    this_session().forget("pending", "confirming")
 
 
 def _kept(where: str) -> Pending | None:

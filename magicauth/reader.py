@@ -45,7 +45,7 @@ def own_body(max_content_length: int) -> Callable[[View], View]:
 
 def read_body() -> None:
     """Keeps the body's fields for `read`. Raises TooLarge (413), UnsupportedMediaType (415) or Invalid (400)."""
-    g.fields = {}
+    g._magicauth_fields = {}
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     own = _bound_of_view()
@@ -56,22 +56,22 @@ def read_body() -> None:
     if own is not None:
         _leave_to_view(own)
     elif is_json():
-        g.fields = _json_fields(_body(most))
+        g._magicauth_fields = _json_fields(_body(most))
     elif request.mimetype in (_URLENCODED, _MULTIPART):
-        g.fields = _form_fields(_body(most))
+        g._magicauth_fields = _form_fields(_body(most))
     elif _body(most):
         raise UnsupportedMediaType
 
 
 def read(name: str) -> str:
     """The field `name` of the body; "" if it is missing, null or not a string: what is not a string was not given."""
-    value = g.fields.get(name)
+    value = g._magicauth_fields.get(name)
     return value if isinstance(value, str) else ""
 
 
 def read_text(name: str) -> str:
     """The field `name` where it may be left out: "" if missing or null. Raises Invalid for what is not a string."""
-    value = g.fields.get(name)
+    value = g._magicauth_fields.get(name)
     if value is not None and not isinstance(value, str):
         raise Invalid(errors={name: [N_("Must be text.")]})
     return value or ""
@@ -84,7 +84,7 @@ def read_password() -> str:
 
 def is_given(name: str) -> bool:
     """Whether the body has a field `name`, be it empty."""
-    return name in g.fields
+    return name in g._magicauth_fields
 
 
 def is_shown_for(user_id: str) -> bool:
@@ -100,7 +100,7 @@ def read_token() -> str:
 
 def read_flag(name: str) -> bool:
     """A tick: JSON `true`, or `on`, `1`, `true` in a form."""
-    value = g.fields.get(name)
+    value = g._magicauth_fields.get(name)
     return value is True if is_json() else value in ("on", "1", "true")
 
 
@@ -120,7 +120,7 @@ def read_query_leniently(name: str) -> str:
 
 def typed() -> dict[str, str]:
     """What was typed, to fill a form again: never a password or code."""
-    fields = getattr(g, "fields", {})
+    fields = getattr(g, "_magicauth_fields", {})
     return {
         name: value
         for name, value in fields.items()
@@ -160,7 +160,9 @@ def is_read_by_view() -> bool:
 
 def _bound_of_view() -> int | None:
     view = current_app.view_functions.get(request.endpoint or "")
-    bound: int | None = getattr(view, "max_content_length", None)
+    # Of a class, its method may say so for itself.
+    method = getattr(getattr(view, "view_class", None), request.method.lower(), None)
+    bound: int | None = getattr(method, "max_content_length", getattr(view, "max_content_length", None))
     return bound
 
 

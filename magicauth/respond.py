@@ -10,7 +10,7 @@ import sqlalchemy.exc
 import sqlalchemy.orm.exc
 from flask import Flask, Response, current_app, g, jsonify, redirect, render_template, request
 from redis.exceptions import DataError
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import RequestRedirect
 
 from magicauth import notices
@@ -28,6 +28,7 @@ from magicauth.errors import (
     reason_of,
 )
 from magicauth.extensions import DATABASE_IS_AWAY, db, is_not_understood, note_hang
+from magicauth.languages import accepted
 from magicauth.migrating import tables_are_there
 from magicauth.models import User
 from magicauth.next_page import here, own_path
@@ -44,6 +45,9 @@ _SENTENCES = {
     403: N_("Forbidden."),
     500: N_("Something went wrong on our side."),
 }
+
+# Headers of an HTTP error's own page, in whose place ours goes.
+_OF_ITS_BODY = ("content-type", "content-length")
 
 # Everything else that Redis, a Cluster and the database raise is our mistake, and a 500.
 AWAY = (*REDIS_IS_AWAY, *DATABASE_IS_AWAY)
@@ -64,8 +68,8 @@ def page(template: str, json: dict[str, Any] | None = None, **context: Any) -> R
     if wants_json():
         return _json(200, N_("OK"), json or {})
     response = current_app.make_response(render_template(template, **context))
-    if "refusal" in g:
-        response.status_code = g.refusal.status
+    if "_magicauth_refusal" in g:
+        response.status_code = g._magicauth_refusal.status
     return response
 
 
@@ -80,11 +84,11 @@ def go(path: str, message: str = N_("OK"), status: int = 200, **fields: Any) -> 
 def link_gone(refusal: Denied, again: str = "", signed_in_as: str = "", **context: Any) -> Response:
     """The page of a mailed link that is not good (any more). Its form posts to `again`, which mails another; who is
     signed in already needs none. Raises the refusal for a program, and where another is what the page is to say."""
-    if wants_json() or not isinstance(g.get("refusal", refusal), Denied):
+    if wants_json() or not isinstance(g.get("_magicauth_refusal", refusal), Denied):
         raise refusal
-    if "refusal" not in g:
+    if "_magicauth_refusal" not in g:
         _log(refusal)
-    g.refusal = refusal
+    g._magicauth_refusal = refusal
     return page("auth/link_gone.html", again=again, signed_in_as=signed_in_as, **context)
 
 
@@ -127,14 +131,7 @@ def refused(refusal: Refused) -> Response:
     elif isinstance(refusal, FreshSignInRequired):
         response = redirect("/auth/fresh", 303)  # type: ignore[assignment]
     else:
-        try:
-            response = _page_of(refusal)
-        except AWAY as error:
-            if not isinstance(refusal, Unavailable):
-                return _away(error)
-            # What failed was finding out who reads the page; the second time nobody is asked, and it is a stranger's.
-            response = _page_of(refusal)
-        response.status_code = refusal.status
+        return _page_of(refusal)
     return _with_retry_after(response, refusal)
 
 
@@ -144,18 +141,44 @@ def _tell_of_ended_session() -> None:
 
 
 def _page_of(refusal: Refused) -> Response:
-    return current_app.make_response(render_template("refused.html", refusal=refusal, retry=here() or "/"))
+    g._magicauth_refusal = refusal
+    try:
+        page = _rendered(refusal)
+    except Exception as error:
+        if isinstance(error, AWAY) and not isinstance(refusal, Unavailable) and not _is_of_the_site(error):
+            return _away(error)
+        # What failed may have been finding out who reads the page; the second time nobody is asked.
+        page = _rendered_or_bare(refusal)
+    response = current_app.make_response(page)
+    response.status_code = refusal.status
+    return _with_retry_after(response, refusal)
+
+
+def _rendered_or_bare(refusal: Refused) -> str:
+    try:
+        return _rendered(refusal)
+    except Exception:
+        log.exception("the page of a refusal cannot be shown")
+        # A template or a context processor of the site's is at fault: here neither has a say.
+        templates: Any = current_app.jinja_env
+        ours = templates.globals["magicauth"].speaking(accepted(request.headers.get("Accept-Language", "")))
+        bare: str = templates.get_template("magicauth/bare.html").render(magicauth=ours, refusal=refusal)
+        return bare
+
+
+def _rendered(refusal: Refused) -> str:
+    return render_template("refused.html", refusal=refusal, retry=here() or "/")
 
 
 def _shown_again(show: View, refusal: Refused) -> Response:
-    g.refusal = refusal
+    g._magicauth_refusal = refusal
     try:
         response = current_app.make_response(show())
     except Refused:
         response = None
     if response is None or response.status_code == 303:
         # There is no such form any more: its page refuses too, or leads away.
-        del g.refusal
+        del g._magicauth_refusal
         return refused(refusal)
     _log(refusal)
     response.status_code = refusal.status
@@ -167,14 +190,18 @@ def _http_error(error: HTTPException) -> Any:
         return error
     if isinstance(error, RequestEntityTooLarge):
         return refused(TooLarge())
+    cause = getattr(error, "original_exception", None)
+    if isinstance(cause, AWAY) and not _is_of_the_site(cause):
+        # Raised where Flask asks no handler of its own: by what a site does after each request.
+        return _away(cause)
     refusal = NotFound() if error.code == 404 else Refused(_SENTENCES.get(error.code, f"{error.name}."))
     if error.description != type(error).description:
         # A sentence of the site's own: `abort(404, description="No such report.")`.
         refusal.message, refusal.kind = str(error.description), "of_the_site"
     refusal.status = error.code
     response = refused(refusal)
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    # What belongs to the status: `Allow`, `Retry-After`, `WWW-Authenticate`, `Content-Range`.
+    response.headers.update(header for header in error.get_headers() if header[0].lower() not in _OF_ITS_BODY)
     return response
 
 

@@ -169,7 +169,20 @@ class Session(SessionMixin):
         self.modified = True
 
     def __delitem__(self, key: str) -> None:
+        if key in OURS:
+            raise ValueError(f"session[{key!r}] is magicauth's own: `session.clear()` signs out.")
         del self.data[key]
+        self.modified = True
+
+    def forget(self, *ours: str) -> None:
+        """Takes out what is magicauth's, where it is there."""
+        for name in self.data.keys() & ours:
+            del self.data[name]
+            self.modified = True
+
+    def clear(self) -> None:
+        """Takes out everything, which signs out."""
+        self.data.clear()
         self.modified = True
 
     def __iter__(self) -> Iterator[str]:

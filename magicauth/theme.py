@@ -1,9 +1,12 @@
 """What every template knows: the site's name and colour, languages, assets, what was typed and what was refused."""
 
+import copy
 import functools
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,7 +17,7 @@ from flask_babel import Babel, format_timedelta, get_locale
 
 from magicauth import audit, cookies, guards
 from magicauth.colours import colours
-from magicauth.errors import N_
+from magicauth.errors import N_, Refused
 from magicauth.guards import chosen_language, current_user
 from magicauth.languages import (
     CODES,
@@ -27,7 +30,7 @@ from magicauth.languages import (
     translate_plural,
 )
 from magicauth.models import Action
-from magicauth.next_page import own_path
+from magicauth.next_page import asked_for, own_path, path_of
 from magicauth.notices import flashes, notice
 from magicauth.reader import is_shown_for, read, typed
 from magicauth.respond import go
@@ -56,23 +59,9 @@ bp = Blueprint("theme", __name__)
 
 
 def init_app(app: Flask) -> None:
-    """Gives the templates their globals and filters, and the app its languages."""
+    """Gives the templates what they know, and the app its languages."""
     Babel(app, locale_selector=_select_language)
-    app.jinja_env.globals.update(
-        asset=_asset,
-        site_name=app.config["MAGICAUTH_SITE_NAME"],
-        accent_url="/accent.css" if app.config["MAGICAUTH_ACCENT"] else None,
-        passwords=app.config["MAGICAUTH_PASSWORDS"],
-        sign_up=app.config["MAGICAUTH_SIGN_UP"],
-        languages=LANGUAGES,
-        _=translate,
-        gettext=translate,
-        ngettext=translate_plural,
-        query=_query,
-        notice=notice,
-        flashes=flashes,
-    )
-    app.jinja_env.filters.update(datetime=_shown, clock=_clock, ago=_ago, browser=_browser)
+    app.jinja_env.globals.update(_=translate, gettext=translate, ngettext=translate_plural, magicauth=Ours(app))
     app.context_processor(_context)
     app.register_blueprint(bp)
 
@@ -88,8 +77,7 @@ def accent() -> Response:
 def pick() -> Response:
     """Keeps the language for this browser, and for an account that has chosen one, and goes back."""
     back = own_path(read("back"))
-    path = back.partition("?")[0]
-    response = go(back if back and current_app.url_map.bind("").test(path, "GET") else "/")
+    response = go(back if back and current_app.url_map.bind("").test(path_of(back), "GET") else "/")
     language = read("language")
     if language in CODES:
         _choose_for_account(language)
@@ -117,14 +105,12 @@ def _choose_for_account(language: str) -> None:
 
 
 def _context() -> dict[str, Any]:
-    language = str(get_locale() or SOURCE)
-    return {
-        "current_user": guards.known_user() if request else None,
-        "lang": language,
-        "dir": "rtl" if language in RIGHT_TO_LEFT else "ltr",
-        "refusal": g.get("refusal"),
-        "typed": typed() | typed_before() if request else {},
-    }
+    templates: Any = current_app.jinja_env
+    ours: Ours = templates.globals["magicauth"].speaking(str(get_locale() or SOURCE))
+    if not request:
+        return {"current_user": None, "magicauth": ours}
+    ours.refusal, ours.typed = g.get("_magicauth_refusal"), typed() | typed_before()
+    return {"current_user": guards.known_user(), "magicauth": ours}
 
 
 @functools.cache
@@ -172,3 +158,40 @@ def _browser(summary: str) -> str:
     """ "Firefox on Linux", as `visitor.summary` wrote it, in the reader's language; "" if it is not known."""
     name, on, system = summary.partition(" on ")
     return in_words(N_("%(browser)s on %(system)s")) % {"browser": name, "system": system} if on else in_words(summary)
+
+
+class Ours:
+    """What our templates know beside `current_user`, all of it under the name `magicauth`: no filter, function or
+    variable of a site's own stands in its place. `lang` is None where the template does not say who reads it."""
+
+    languages = LANGUAGES
+    lang: str | None = None
+    refusal: Refused | None = None
+    typed: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, app: Flask) -> None:
+        self.site_name = app.config["MAGICAUTH_SITE_NAME"]
+        self.accent_url = "/accent.css" if app.config["MAGICAUTH_ACCENT"] else None
+        self.passwords = app.config["MAGICAUTH_PASSWORDS"]
+        self.sign_up = app.config["MAGICAUTH_SIGN_UP"]
+
+    asset = staticmethod(_asset)
+    query = staticmethod(_query)
+    notice = staticmethod(notice)
+    flashes = staticmethod(flashes)
+    here = staticmethod(asked_for)
+    datetime = staticmethod(_shown)
+    clock = staticmethod(_clock)
+    ago = staticmethod(_ago)
+    browser = staticmethod(_browser)
+
+    @property
+    def dir(self) -> str:
+        """The direction of reading, as HTML names it."""
+        return "rtl" if self.lang in RIGHT_TO_LEFT else "ltr"
+
+    def speaking(self, language: str) -> "Ours":
+        """The same, for a reader of that language."""
+        ours = copy.copy(self)
+        ours.lang = language
+        return ours

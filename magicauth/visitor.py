@@ -74,9 +74,9 @@ class Visitor:
 
 def visitor() -> Visitor:
     """The visitor of the current request."""
-    if "visitor" not in g:
-        g.visitor = _visitor()
-    here: Visitor = g.visitor
+    if "_magicauth_visitor" not in g:
+        g._magicauth_visitor = _visitor()
+    here: Visitor = g._magicauth_visitor
     return here
 
 

@@ -2,7 +2,7 @@
 
 from flask import request, session
 
-from magicauth.next_page import here
+from magicauth.next_page import here, path_of
 from magicauth.reader import is_read_by_view, typed, wants_json
 from magicauth.sessions import this_session
 
@@ -32,8 +32,8 @@ def holds_form() -> bool:
 def typed_before() -> dict[str, str]:
     """What was typed on this page before a fresh sign-in was asked for, once."""
     wanted = session.get("wanted") if this_session().has_cookie and request.method == "GET" else None
-    if not wanted or wanted["path"].partition("?")[0] != request.path:
+    if not wanted or path_of(wanted["path"]) != request.path:
         return {}
-    del session["wanted"]
+    this_session().forget("wanted")
     typed: dict[str, str] = wanted["typed"]
     return typed

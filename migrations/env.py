@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from magicauth.errors import reason_of
 from magicauth.extensions import DATABASE_CONNECT_TIMEOUT, Base
+from magicauth.migrating import ours
 
 LOCK_TIMEOUT_MS = 2000
 
@@ -33,6 +34,7 @@ def run() -> None:
             connection=connection,
             target_metadata=Base.metadata,
             compare_type=True,
+            include_object=ours,
             render_as_batch=connection.dialect.name == "sqlite",
             on_version_apply=_tell,
         )

@@ -354,8 +354,8 @@ class Gunicorn:
     """magicauth in production mode. The listening socket is ours and outlives the server, so its port stays; unless it
     `binds` one itself, as it must to put another gunicorn in its place."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, binds: bool = False) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *arguments: str | Path, binds: bool = False) -> None:
+        self._folder, self._arguments = folder, arguments
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         bind = self.url.removeprefix("http://") if binds else f"fd://{self._listener.fileno()}"
@@ -368,7 +368,9 @@ class Gunicorn:
         if not self._passed:
             self._listener.close()
         log = self._folder / "gunicorn.log"
-        self.process = Process([GUNICORN], log, env=self.env, cwd=ROOT, pass_fds=self._passed)
+        self.process = Process(
+            [GUNICORN, *map(str, self._arguments)], log, env=self.env, cwd=ROOT, pass_fds=self._passed
+        )
         wait_for(self._answers, PATIENCE)
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from flask import request
+from flask.views import MethodView
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.unreader import IterUnreader
 from pages import JSON, other_browser
@@ -103,6 +104,22 @@ def uploads(make_new_app):
     client = app.test_client()
     sign_in(client)
     return client
+
+
+def test_a_method_of_a_class_may_read_its_body_itself(make_new_app):
+    class Hook(MethodView):
+        @own_body(max_content_length=200_000)
+        def post(self):
+            return request.get_json()
+
+        def put(self):
+            return request.get_json()
+
+    app = make_new_app()
+    app.add_url_rule("/hook", view_func=Hook.as_view("hook"))
+    client = app.test_client()
+    assert client.post("/hook", json=[1, 2]).get_json() == [1, 2]
+    assert client.put("/hook", json=[1, 2]).status_code == 400
 
 
 @pytest.mark.parametrize(

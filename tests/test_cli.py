@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import dns.message
 import dns.rcode
 import dns.resolver
@@ -23,6 +24,9 @@ import dns.rrset
 import pytest
 from instruments import quiet_app
 from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
+
+from magicauth.cli import create_user
+from magicauth.models import User
 
 ROOT = Path(__file__).parent.parent
 NEW = "seven other horses graze"
@@ -351,8 +355,31 @@ def test_what_is_away_is_said_in_one_line(redis, redis_url, tmp_path):
         assert runner.invoke(args=["db", "upgrade"]).exit_code == 0
         assert runner.invoke(args=["users", "create", EMAIL]).exit_code == 0
         # It would not be told of, and could not be tried again.
-        assert said(app, "users", "delete", EMAIL, "--yes").startswith("Error: Redis is away")
+        line = said(app, "users", "delete", EMAIL, "--yes")
+        assert line.startswith("Error: Redis is away") and line.endswith("Nothing was changed.")
         assert runner.invoke(args=["users", "show", EMAIL]).exit_code == 0
+        # An intruder is thrown out all the same: his session counts no longer, whatever Redis still holds.
+        assert said(app, "users", "sign-out", EMAIL).endswith("What was changed in the database stands.")
+        with app.app_context():
+            assert User.by_email(EMAIL).session_epoch == 2
+        said(app, "users", "invite", "grace@example.org")
+        (event, _) = json.loads(runner.invoke(args=["audit", "--json"]).stdout)
+        assert event["action"] == "user:sessions:ended"
+
+
+def test_a_variable_that_is_not_set_is_nobody_and_not_everybody(app):
+    run = app.test_cli_runner().invoke
+    run(args=["users", "create", EMAIL])
+    assert run(args=["audit", "--user", ""]).exit_code == 1
+    for option in ("--action", "--result"):
+        assert "operator" not in run(args=["audit", option, ""]).stdout
+
+
+def test_a_password_without_a_standard_input_is_asked_for_in_a_sentence(app, monkeypatch):
+    with app.app_context(), monkeypatch.context() as closed:
+        closed.setattr(sys, "stdin", None)
+        with pytest.raises(click.ClickException, match="no standard input"):
+            create_user.callback.__wrapped__("ada@example.org", "", admin=False, password_stdin=True)
 
 
 # --- the doctor ------------------------------------------------------------------------------------------------------

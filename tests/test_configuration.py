@@ -3,11 +3,14 @@
 `python tests/test_configuration.py` writes docs/configuration.md anew from SETTINGS.
 """
 
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from instruments import close
 from production import PUBLIC_URL, production
 from production import SETTINGS as PRODUCTION
 
@@ -143,6 +146,7 @@ def test_production_refuses_to_start_without_any_one_of_them(complete, tmp_path,
                 "javascript:alert(1)",
             )
         ),
+        ("MAGICAUTH_SITE_NAME", "x" * 81, "MAGICAUTH_SITE_NAME must be at most 80 characters long."),
         ("MAGICAUTH_MODE", "debug", "MAGICAUTH_MODE must be production or development."),
         ("MAGICAUTH_MODE", "Production", "MAGICAUTH_MODE must be production or development."),
         ("MAGICAUTH_PASSWORDS", "yes", "MAGICAUTH_PASSWORDS must be required, optional or off."),
@@ -416,6 +420,29 @@ def test_development_says_in_a_sentence_that_its_folder_cannot_be_written(tmp_pa
         create_app({"MAGICAUTH_MODE": "development"}, instance_path=str(tmp_path / "file" / "instance"))
     assert refused.value.problems == [
         f"The folder {tmp_path}/file/instance, where development keeps everything: Not a directory."
+    ]
+
+
+def test_a_file_of_sqlite_is_its_owners_alone_in_production_too(complete, tmp_path, redis_url):
+    instance = tmp_path / "instance"
+    settings = complete | {"REDIS_URL": redis_url, "DATABASE_URL": "sqlite:///it.sqlite3"}
+    before = os.umask(0o022)
+    try:
+        close(create_app(settings, instance_path=str(instance)))
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (instance, instance / "it.sqlite3")]
+    assert modes == [0o700, 0o600]
+
+
+def test_where_it_cannot_be_made_that_is_said_in_a_sentence(complete, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as refused:
+        create_app(
+            complete | {"DATABASE_URL": "sqlite:///it.sqlite3"}, instance_path=str(tmp_path / "file" / "instance")
+        )
+    assert refused.value.problems == [
+        f"DATABASE_URL is {tmp_path}/file/instance/it.sqlite3, which cannot be made: Not a directory."
     ]
 
 

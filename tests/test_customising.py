@@ -86,15 +86,26 @@ from pathlib import Path
 from flask_migrate import Migrate
 from magicauth import create_app
 from magicauth.migrating import not_ours
+from magicauth.models import User
 {tables}
+Note.user = db.relationship(User, backref="notes")
 HERE = Path({str(tmp_path)!r})
 settings = {{"MAGICAUTH_MODE": "development", "REDIS_URL": {redis_url!r}}}
 app = create_app(settings, instance_path=str(HERE / "instance"))
 {migrate}
-for command in ("notes init", "notes migrate", "notes upgrade", "notes downgrade", "db upgrade", "db migrate"):
+commands = ("notes init", "notes migrate", "notes upgrade", "notes downgrade", "notes upgrade")
+for command in (*commands, "db upgrade", "db migrate", "db check"):
     done = app.test_cli_runner().invoke(args=command.split())
     with app.app_context():
         print(">", command, done.exit_code, *sorted(db.inspect(db.engine).get_table_names()))
+app.test_cli_runner().invoke(args=["users", "create", "ada@example.org"])
+with app.app_context():
+    user = User.by_email("ada@example.org")
+    db.session.add(Note(user=user, text="secret"))
+    db.session.commit()
+app.test_cli_runner().invoke(args=["users", "delete", "ada@example.org", "--yes"])
+with app.app_context():
+    print("> left", db.session.scalars(db.select(Note)).all(), User.by_email("ada@example.org"))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert [line for line in done.stdout.splitlines() if line.startswith(">")] == [
@@ -102,8 +113,11 @@ for command in ("notes init", "notes migrate", "notes upgrade", "notes downgrade
         "> notes migrate 0 alembic_version audit notes_version users",
         "> notes upgrade 0 alembic_version audit note notes_version users",
         "> notes downgrade 0 alembic_version audit notes_version users",
-        "> db upgrade 0 alembic_version audit notes_version users",
-        "> db migrate 1 alembic_version audit notes_version users",
+        "> notes upgrade 0 alembic_version audit note notes_version users",
+        "> db upgrade 0 alembic_version audit note notes_version users",
+        "> db migrate 1 alembic_version audit note notes_version users",
+        "> db check 0 alembic_version audit note notes_version users",
+        "> left [] None",
     ], done.stderr
 
 

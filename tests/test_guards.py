@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, request
 from instruments import change_user, later
 from pages import EMAIL, JSON, PASSWORD, Browser, Letters, is_signed_in, other_browser, sign_in, sign_up
 from world import look
@@ -37,6 +38,16 @@ def site(app: Flask) -> Flask:
     @login_required
     def report(number: int) -> dict[str, object]:
         return {"number": number, "email": current_user.email, "id": current_user.id}
+
+    @pages.get("/reports/of/<path:name>")
+    @login_required
+    def of(name: str) -> list[str]:
+        return [name, request.query_string.decode()]
+
+    @pages.get("/reports/secret/<path:name>")
+    @fresh_sign_in_required
+    def secret(name: str) -> list[str]:
+        return [name, request.query_string.decode()]
 
     @pages.post("/reports/send")
     @login_required
@@ -95,6 +106,37 @@ def test_a_stranger_is_sent_to_sign_in_and_comes_back_to_the_very_page(site, mai
     done = sign_in(browser, next=hidden[1].replace("&amp;", "&"))
     assert browser.get(done.location).get_json()["number"] == 7
     assert "year=2026&tag=a%20b&tag=%C3%BC" in done.location
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "C%23",
+        "what%3F",
+        "100%25",
+        "a%2541",
+        "a%20b",
+        "%C3%BC",
+        "a;b=c,d",
+        "x?q=why?",
+        "x?a=%23&b=%C3%BC",
+        "x?",
+        "a+b?c+d",
+    ],
+)
+def test_a_name_with_signs_in_it_leads_back_to_what_was_asked_for(site, mailbox, redis, asked):
+    browser = site.test_client()
+    sign_up(browser)
+    meant = browser.get(f"/reports/of/{asked}").get_json()
+    browser.post("/logout")
+    away = parse_qs(urlsplit(browser.get(f"/reports/of/{asked}").location).query)["next"][0]
+    assert browser.get(sign_in(browser, next=away).location).get_json() == meant
+    with later(redis, 1000):
+        assert browser.get(f"/reports/secret/{asked}").location == "/auth/fresh"
+        back = browser.post("/auth/fresh", data={"password": PASSWORD}).location
+        assert browser.get(back).get_json() == meant
+    answer = browser.post("/language", data={"language": "de", "back": away})
+    assert browser.get(answer.location).get_json() == meant
 
 
 def test_a_program_gets_a_401(site):

@@ -17,7 +17,9 @@ from instruments import change_user, delivering, later, letters_waiting, quiet_a
 from pages import PASSWORD, Browser
 from servers import SmtpServer
 
+from magicauth import challenges, mail
 from magicauth.config import ConfigError
+from magicauth.outbox import Job
 
 PUBLIC_URL = "https://id.example.org"
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
@@ -106,6 +108,15 @@ def site(redis_url, folder, **settings):
     finally:
         server.stop()
         bound.close()
+
+
+def test_a_letter_that_waited_while_the_address_of_the_site_was_mended_has_the_new_one(redis, redis_url, tmp_path):
+    with site(redis_url, tmp_path) as (app, _), app.app_context():
+        challenge = challenges.issue("sign_up", "ada@example.org")
+        asked = {"at": 1.5, "browser": "", "ip": "", "base_url": "https://id.exmaple.org", "language": "en"}
+        message = mail.write(Job("invitation", challenge.id, context=asked), challenge)
+    assert f"{PUBLIC_URL}/users/signup?token=" in message.body
+    assert "exmaple" not in message.body + message.html
 
 
 def join(app, sink, to, name="Ada"):

@@ -72,7 +72,7 @@ def app(make_new_app):
 
     @pages.get("/fragment")
     def fragment():
-        return render_template_string("<p>{{ site_name }}</p>")
+        return render_template_string("<p>{{ magicauth.site_name }}</p>")
 
     app.register_blueprint(pages)
     return app

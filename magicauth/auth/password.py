@@ -26,7 +26,7 @@ def only_when_it_is_missing() -> Response | None:
     except NotFound:
         missing = None
     if missing == "password":
-        g.user, g.pending = user, pending
+        g._magicauth_user, g._magicauth_pending = user, pending
         return None
     if wants_json():
         raise NotFound
@@ -35,12 +35,13 @@ def only_when_it_is_missing() -> Response | None:
 
 @bp.get("/auth/password")
 def ask() -> Response:
-    return page("auth/password.html", email=g.user.email, next=g.pending.next, remember=g.pending.remember)
+    pending = g._magicauth_pending
+    return page("auth/password.html", email=g._magicauth_user.email, next=pending.next, remember=pending.remember)
 
 
 @bp.post("/auth/password")
 @again(ask)
 def prove() -> Response:
-    steps.require_shown_to(g.user)
+    steps.require_shown_to(g._magicauth_user)
     pending = sign_in.prove_password(under_way(), read("password"), visitor())
     return steps.finish_or_ask_once(pending, "Password is correct")

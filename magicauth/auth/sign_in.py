@@ -23,7 +23,7 @@ def front() -> Response:
 @bp.get("/auth")
 def ask() -> Response:
     next_page = own_path(typed().get("next") or read_query_leniently("next"))
-    if current_user and "refusal" not in g:
+    if current_user and "_magicauth_refusal" not in g:
         return go(next_page or "/home")
     return page(
         "auth/sign_in.html",

@@ -2,12 +2,12 @@
 
 from flask import Response, current_app
 
-from magicauth import guards, notices, reopening
+from magicauth import audit, guards, notices, reopening
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, OtherAccount, SignInOver
 from magicauth.flows import email, email_proof, sign_in
 from magicauth.guards import current_user
-from magicauth.models import User
+from magicauth.models import Action, User
 from magicauth.pending import Pending, keep_pending, under_way
 from magicauth.reader import is_json, read, wants_json
 from magicauth.respond import go
@@ -50,6 +50,7 @@ def finish_or_ask(pending: Pending, message: str = "OK") -> Response:
     user = sign_in.next_step(pending)[0]
     sign_in.finished(user, visitor())
     guards.start_session(user, pending.proofs, remember=pending.remember)
+    audit.tell(Action.SIGNED_IN, user)
     return go(pending.next or "/home", message)
 
 

@@ -35,7 +35,7 @@ def ask() -> Response:
         raise CodeOver()
     if pending is None:
         return go("/auth")
-    if "refusal" not in g and not wants_json() and (onward := _onward(pending)):
+    if "_magicauth_refusal" not in g and not wants_json() and (onward := _onward(pending)):
         # Back from the page that is next.
         return go(onward)
     return page("auth/verify.html", json={"email": pending.email, "digits": _digits()}, **_shown(pending, challenge))
@@ -98,7 +98,7 @@ def _shown(pending: Pending, challenge: Challenge | None) -> dict[str, Any]:
         "purpose": pending.purpose,
         "is_open": is_open,
         "digits": _digits(),
-        "attempts_left": g.refusal.fields.get("attempts_left") if "refusal" in g else None,
+        "attempts_left": g._magicauth_refusal.fields.get("attempts_left") if "_magicauth_refusal" in g else None,
         "sent_at": datetime.fromtimestamp(pending.sent, UTC),
         "minutes": max(1, challenges.ttl(pending.purpose) // 60),
         "resend_in": email_proof.resend_in(challenge, pending, visitor()) if challenge and is_open else 0,

@@ -35,6 +35,8 @@ def invite(typed_email: str, visitor: Visitor) -> str:
     canonical_email, typed = parse_email(typed_email)
     if User.by_email(canonical_email) is not None:
         raise AddressTaken
+    # First: a Redis that is away must not leave the record of an invitation that nobody was sent.
+    challenge = challenges.issue("sign_up", typed)
     audit.commit(Action.INVITED, visitor, canonical_email=canonical_email)
-    mail.about_challenge("invitation", challenges.issue("sign_up", typed), visitor)
+    mail.about_challenge("invitation", challenge, visitor)
     return typed

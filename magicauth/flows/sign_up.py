@@ -69,7 +69,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
     try:
         # The unique address decides between parallel posts of one link; the link ends only when the account stands, so
         # that a database that is away burns none.
-        audit.commit(Action.SIGNED_UP, visitor, user)
+        audit.commit(Action.SIGNED_UP, visitor, user, told=False)
     except IntegrityError:
         db.session.rollback()
         raise AddressTaken from None

@@ -25,14 +25,14 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def start() -> None:
-        g.started = time.perf_counter()
+        g._magicauth_started = time.perf_counter()
 
     @app.after_request
     def count(response: Response) -> Response:
         # By rule, not by path: a scanner of paths must not fill the memory with names of its own.
         route = request.url_rule.rule if request.url_rule else "none"
         metrics.REQUESTS.labels(route, response.status_code).inc()
-        metrics.SECONDS.labels(route).observe(time.perf_counter() - g.get("started", time.perf_counter()))
+        metrics.SECONDS.labels(route).observe(time.perf_counter() - g.get("_magicauth_started", time.perf_counter()))
         return response
 
 

@@ -1,9 +1,15 @@
 """`/account/delete`: deleting the account, for good."""
 
+import json
+
 import pytest
-from instruments import later
+from flask.testing import FlaskClient
+from instruments import later, session_id
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
 from world import database_dump, redis_dump
+
+from magicauth.audit import before_deletion
+from magicauth.models import User
 
 NAME, PHONE = "Augusta Ada King-Noel", "+44 20 7946 0958"
 
@@ -39,6 +45,37 @@ def test_the_letter_says_who_deleted_it(app, ada, mailbox):
         assert "as you asked" in said and "administrator" not in said
     for said in (mailbox.last("bob@example.org").text, mailbox.last("bob@example.org").html):
         assert "An administrator of" in said and "as you asked" not in said
+
+
+def test_before_it_a_site_finds_what_goes_along(app, ada):
+    found = []
+
+    def look(_, user):
+        found.append((user.email, User.by_email(EMAIL) is not None))
+
+    with before_deletion.connected_to(look):
+        ada.post("/account/delete", data={"email": EMAIL})
+    assert found == [(EMAIL, True)] and not is_signed_in(ada)
+
+
+def test_a_site_that_cannot_let_it_go_keeps_it(app, ada, mailbox):
+    def refuse(*_, **__):
+        raise OSError("the disk with her files is away")
+
+    letters = len(mailbox.all())
+    # One that takes a 500.
+    client = FlaskClient(app)
+    client.set_cookie("magicauth", session_id(ada))
+    with before_deletion.connected_to(refuse):
+        assert client.post("/account/delete", data={"email": EMAIL}).status_code == 500
+    assert is_signed_in(ada) and len(mailbox.all()) == letters
+
+
+def test_that_an_operator_did_it_is_recorded(app, ada):
+    run = app.test_cli_runner().invoke
+    run(args=["users", "delete", EMAIL, "--yes"])
+    (event,) = json.loads(run(args=["audit", "--user", EMAIL, "--action", "user:deleted", "--json"]).stdout)
+    assert event["browser"] == "command line"
 
 
 def test_as_json(ada):

@@ -380,11 +380,17 @@ def test_what_a_thief_has_under_way_does_not_go_over_what_the_owner_has_done(app
             pressed.append(True)
             pressed.extend(at_once(1, lambda _: owner.post(link, json={}).status_code))
 
+    def press_before_deletion(state):
+        if state.is_delete:
+            press()
+
     event.listen(db.session, "before_flush", press)
+    event.listen(db.session, "do_orm_execute", press_before_deletion)
     try:
         answer = thief.post(path, json=form)
     finally:
         event.remove(db.session, "before_flush", press)
+        event.remove(db.session, "do_orm_execute", press_before_deletion)
     assert (pressed, answer.status_code) == ([True, 200], 401)
     assert not is_signed_in(thief)
     assert sign_in(owner).location == "/home"

@@ -207,6 +207,23 @@ def test_clients_that_fall_silent_in_the_middle_of_a_request_do_not_stop_the_ser
         assert "Traceback" not in server.process.output
 
 
+def test_an_app_that_is_wrapped_is_served_and_sends_letters(our, new, email, tmp_path):
+    (tmp_path / "wrapped.py").write_text(
+        "from magicauth import create_app\n"
+        "from werkzeug.middleware.dispatcher import DispatcherMiddleware\n"
+        "app = DispatcherMiddleware(create_app(), {})\n"
+    )
+    one = our.gunicorn.settings | {"WEB_CONCURRENCY": 1}
+    with closing(Gunicorn(tmp_path, one, "--pythonpath", tmp_path, "wrapped:app")) as server:
+        server.start()
+        with server.browser() as browser:
+            assert browser.post("/users/magic_link", data={"email": email}).status_code == 303
+        assert our.mail_server.letter(email).link.startswith("/users/signup")
+        server.process.signal(signal.SIGTERM)
+        assert server.process.wait(SECONDS_TO_END) == 0
+        assert "Traceback" not in server.process.output
+
+
 def test_int_under_load_ends_at_once(our, tmp_path):
     many = our.gunicorn.settings | {"WEB_CONCURRENCY": 1, "GUNICORN_THREADS": 64}
     with closing(Gunicorn(tmp_path, many)) as server:

@@ -37,7 +37,7 @@ class Gate:
             if act == "write":
                 session["colour"] = "red"
             if act == "forget":
-                session.pop("notice")
+                session.forget("notice")
             if act == "renew":
                 session.renew()
             self.reached.set()
