@@ -136,7 +136,7 @@ def refused(refusal: Refused) -> Response:
 
 
 def _tell_of_ended_session() -> None:
-    if this_session().has_ended and request.path != "/logout":
+    if request.path != "/logout" and (request.method == "POST" or this_session().has_ended):
         notices.bid_farewell("ended_unsaved" if request.method == "POST" else "ended")
 
 

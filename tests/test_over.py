@@ -80,6 +80,12 @@ def test_after_saying_who_one_is_the_form_waits_for_one_more_press(ada, redis):
         assert "Press the button once more to finish." in page.select_one("[role=status]").get_text()
 
 
+def test_a_form_that_comes_after_another_tab_has_signed_out_is_told_of_too(ada):
+    ada.post("/logout")
+    assert ada.post("/account", data={"name": "Ada"}).location == "/auth?next=/account"
+    assert "what you sent was not saved" in page_of(ada.get("/auth")).select_one(".notice").get_text()
+
+
 # --- sessions --------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,8 @@
   const one = (selector) => document.querySelector(selector);
   const all = (selector, act) => document.querySelectorAll(selector).forEach(act);
   const root = document.documentElement;
+  // A browser that keeps no cookies has no storage either, and a web view may have none.
+  const tab = (() => { try { return sessionStorage; } catch { return null; } })();
 
   // After a form was refused, Reload asks for its page again and does not send the form twice. Links' tokens leave the
   // address bar; history.state keeps the query, so that Reload still finds its way.
@@ -75,6 +77,11 @@
       input.form.requestSubmit();
     });
     input.addEventListener("change", () => { if (read().length === wanted) input.value = read(); });
+    // People are told before it happens (WCAG 2.2, 3.2.2).
+    all("[data-by-itself]", (hint) => {
+      hint.hidden = false;
+      input.setAttribute("aria-describedby", [input.getAttribute("aria-describedby"), hint.id].filter(Boolean).join(" "));
+    });
     addEventListener("paste", (event) => {
       if (event.target.closest?.("input")) return;
       input.value = event.clipboardData.getData("text");
@@ -87,13 +94,11 @@
   const peek = (button, show) => {
     const input = document.getElementById(button.getAttribute("aria-controls"));
     input.type = show ? "text" : "password";
-    button.textContent = show ? button.dataset.hide : button.dataset.show;
-    button.ariaLabel = show ? button.dataset.hideLabel : button.dataset.showLabel;
+    button.firstElementChild.textContent = show ? button.dataset.hide : button.dataset.show;
     button.dataset.peek = show ? "shown" : "";
   };
   all("[data-peek]", (button) => {
     button.hidden = false;
-    button.dataset.showLabel = button.ariaLabel;
     button.addEventListener("click", () => peek(button, !button.dataset.peek));
   });
   all("input[type='password']", (input) => {
@@ -144,7 +149,8 @@
       const left = Math.max(0, Math.ceil((end - Date.now()) / 1000));
       const hours = Math.floor(left / 3600);
       const minutes = Math.floor(left / 60) % 60;
-      clock.textContent = (hours ? hours + ":" + two(minutes) : minutes) + ":" + two(left % 60);
+      const said = (hours ? hours + ":" + two(minutes) : minutes) + ":" + two(left % 60);
+      if (clock.textContent !== said) clock.textContent = said;
       if (button) button.disabled = left > 0;
       box.querySelectorAll("[data-before]").forEach((words) => { words.hidden = !left; });
       box.querySelectorAll("[data-after]").forEach((words) => { words.hidden = left > 0; });
@@ -160,17 +166,28 @@
   });
   localise(document);
 
+  if (!navigator.cookieEnabled) {
+    all("[data-no-cookies]", (place) => {
+      place.className = "notice";
+      place.hidden = false;
+      place.textContent = place.dataset.noCookies;
+    });
+  }
+
   // Where a sign-up letter went is known to this tab alone.
   all("[data-keep-email]", (form) => form.addEventListener("submit", () => {
-    for (const name of ["email", "next"]) sessionStorage.setItem(name, form.elements[name]?.value ?? "");
+    for (const name of ["email", "next"]) tab?.setItem(name, form.elements[name]?.value ?? "");
   }));
-  const sentTo = one("[data-email-kept]") && sessionStorage.getItem("email");
+  const sentTo = one("[data-email-kept]") && tab?.getItem("email");
   if (sentTo) {
     all("[data-email-kept]", (kept) => { kept.hidden = false; });
     all("[data-email-kept] bdi", (place) => { place.textContent = sentTo; });
-    all("[data-email-kept] input", (input) => { input.value = sessionStorage.getItem(input.name) ?? ""; });
-    all("[data-with-email-kept]", (link) => { link.search = new URLSearchParams({ email: sentTo, next: sessionStorage.getItem("next") ?? "" }); });
+    all("[data-email-kept] input", (input) => { input.value = tab.getItem(input.name) ?? ""; });
+    all("[data-with-email-kept]", (link) => { link.search = new URLSearchParams({ email: sentTo, next: tab.getItem("next") ?? "" }); });
     one("[data-email-unknown]").hidden = true;
+    one("form[data-again]").addEventListener("submit", () => tab.setItem("again", "yes"));
+    if (tab.getItem("again")) one("[data-sent-again]").hidden = false;
+    tab.removeItem("again");
   }
 
   // The address that was typed goes along.
@@ -187,17 +204,19 @@
   // Tabs of one browser sign in and out together: a page that waits for the mail goes on, and what a signed-in page
   // shows does not stay.
   const channel = "BroadcastChannel" in window ? new BroadcastChannel("magicauth") : null;
-  const signedIn = one("[data-signed-in]");
-  if (signedIn) {
+  // Whether a form of this tab has signed out is seen by the page that it leads to: it may have been refused, or have
+  // wanted to know first who presses.
+  const signsOut = ["/logout", "/account/delete", "/account/email/undo", "/auth/not_me"];
+  addEventListener("submit", ({ target }) => {
+    if (signsOut.includes(target.getAttribute("action"))) tab?.setItem("signing out", "yes");
+  });
+  if (one("[data-signed-in]")) {
     channel?.postMessage("signed in");
-    addEventListener("submit", (event) => {
-      if (["/logout", "/account/delete"].includes(event.target.getAttribute("action"))) sessionStorage.setItem("signing out", "yes");
-    });
     if (channel) channel.onmessage = ({ data }) => { if (data === "signed out") location.reload(); };
-  } else if (sessionStorage.getItem("signing out")) {
-    sessionStorage.removeItem("signing out");
+  } else if (tab?.getItem("signing out") && !one("[data-refused]")) {
     channel?.postMessage("signed out");
   }
+  tab?.removeItem("signing out");
   const waiting = one("[data-waiting]")?.dataset.waiting;
   if (waiting) {
     const goOn = () => location.assign(waiting);

@@ -5,6 +5,7 @@ from contextlib import closing
 import pytest
 from conftest import wait_for
 from pages import EMAIL, PASSWORD
+from playwright.sync_api import expect
 from servers import MailServer
 
 from browser.windows import NO_SCRIPT, Site, Window, on_a_phone, wrong
@@ -46,6 +47,7 @@ def test_a_pasted_code_goes_on_by_itself(site, window, as_pasted):
 
 def test_pasting_works_wherever_the_focus_is(site, window):
     code = ask_for_the_code(site, window)
+    expect(window.page.locator("#OTP")).to_have_accessible_description("6 digits; you go on as soon as all are in.")
     window.page.locator("h1").click()
     paste(window, code, "body")
     window.arrive("/home")

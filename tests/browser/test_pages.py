@@ -42,6 +42,8 @@ def test_whatever_the_sites_accent_everything_can_be_read(serve, open_window, ac
     window.become(site.with_account())
     for path in ("/home", "/account/sessions"):
         problems += found(window.go(path), path, _COLOURS)
+    site.app.test_client().post("/users/magic_link", data={"email": "grace@example.org"})
+    problems += found_in_letter(gallery.show_newest_letter(site, window), "letter")
     assert problems == []
 
 
@@ -66,6 +68,8 @@ def test_a_journey_in_another_language_reads_its_way_and_fits_a_narrow_screen(si
     look("/users/signup")
     window.page.fill("#name", "Ada Lovelace")
     window.page.fill("#password", PASSWORD)
+    # Shown, it is read as it was typed.
+    assert window.page.locator("#password").evaluate("field => getComputedStyle(field).direction") == "ltr"
     window.page.click(submit)
     look("/home")
     for path in ("/account", "/account/sessions", "/account/activity", "/account/email", "/account/delete"):

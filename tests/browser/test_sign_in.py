@@ -132,6 +132,29 @@ def test_signing_out_in_one_tab_empties_the_others(site, window):
     assert EMAIL not in other.page.content()
 
 
+def test_a_tab_keeps_what_is_typed_while_another_says_who_one_is(serve, open_window):
+    site = serve(MAGICAUTH_FRESH_FOR=1)
+    window = open_window(site=site).become(site.with_account())
+    window.go("/account/delete").page.wait_for_timeout(1100)
+    other = window.tab().go("/account").fill(Name="Ada King")
+    other.page.evaluate(
+        "() => { new BroadcastChannel('magicauth').onmessage = ({ data }) => { window.heard = data; }; }"
+    )
+    window.fill(Type_your_email_address_to_confirm=EMAIL).press("Delete my account").arrive("/auth/fresh")
+    other.page.wait_for_function("window.heard === 'signed in'")
+    assert other.field("Name").input_value() == "Ada King"
+
+
+def test_a_browser_that_keeps_no_cookies_is_told_so_and_nothing_breaks(site, window):
+    window.page.add_init_script("""
+      Object.defineProperty(Navigator.prototype, "cookieEnabled", { get: () => false });
+      Object.defineProperty(window, "sessionStorage", { get() { throw new DOMException("denied", "SecurityError"); } });
+    """)
+    window.go("/auth").see("[role=status]:has-text('keeps no cookies')")
+    window.go("/users/magic_link").fill(Email=EMAIL).press("Email me a link").arrive("/users/magic_link/sent")
+    assert "If the address is right" in window.text
+
+
 def test_the_time_that_comes_with_the_news_of_a_letter_is_the_readers_own(open_window):
     window = open_window(Kind(zone="Asia/Tokyo"))
     looks = []
@@ -153,9 +176,9 @@ def test_the_time_that_comes_with_the_news_of_a_letter_is_the_readers_own(open_w
 
 def test_show_and_hide_the_password(site, window):
     window.go("/auth").fill(Password="a secret")
-    window.press("Show password")
+    window.press("Show Password")
     assert window.page.locator("#password").get_attribute("type") == "text"
-    window.press("Hide password")
+    window.press("Hide Password")
     assert window.page.locator("#password").get_attribute("type") == "password"
 
 
@@ -182,5 +205,8 @@ def test_too_many_letters_count_down_to_the_next(serve, open_window):
     window.go("/auth").fill(Email=EMAIL).press("Continue").arrive("/verify")
     window.go("/auth").fill(Email="grace@example.org").press("Continue").see("#error-summary time")
     assert "You can try again in 0:0" in window.text
+    # Else it would be read out each second.
+    assert window.page.locator("[role=alert]").count() == 1
+    assert window.page.locator("[role=alert] time").count() == 0
     window.page.get_by_text("You can try again now.").wait_for()
     window.press("Continue").arrive("/verify")
