@@ -33,9 +33,10 @@ class Signal(NamedSignal):
 
 _SIGNALS = {action: Signal(action.value) for action in Action}
 
-# Sent before an account is deleted, with what it takes along still there, in the same transaction. A receiver that
-# raises stops the deletion.
+# Asked before it is done, which a receiver that raises stops. Before a deletion, in its transaction, all that the
+# account takes along is still there; before an export a receiver returns what the site holds, by name.
 before_deletion = Signal("user:before_deletion")
+before_export = Signal("user:before_export")
 
 
 def signal(action: Action) -> Signal:
@@ -44,11 +45,10 @@ def signal(action: Action) -> Signal:
     return _SIGNALS[action]
 
 
-def ask_before_deletion(user: User) -> None:
-    """Sends `before_deletion`. Raises what a receiver does."""
+def ask(question: Signal, user: User) -> list[Any]:
+    """What the receivers answer. Raises what one of them does."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    for receiver in before_deletion.receivers_for(app):
-        app.ensure_sync(receiver)(app, user=user)
+    return [app.ensure_sync(receiver)(app, user=user) for receiver in question.receivers_for(app)]
 
 
 def commit(

@@ -26,12 +26,15 @@ def show() -> Response:
 @bp.get("/account/export.json")
 @fresh_sign_in_required
 def download() -> Response:
-    row = current_user.row
+    row, of_the_site = current_user.row, {}
+    for answer in audit.ask(audit.before_export, current_user.row):
+        of_the_site |= answer or {}
     audit.commit(Action.EXPORTED, visitor(), row)
     live = sessions.listed(row.id.hex, row.session_epoch, this_session())
     return json_file(
         "magicauth-export.json",
         {
+            **of_the_site,
             "user": as_json(row)
             | {"language": row.language, "is_admin": row.is_admin, "has_password": row.password_hash is not None},
             "sessions": [session_as_json(one) for one in live],

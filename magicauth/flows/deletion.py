@@ -28,7 +28,7 @@ def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
     mail.about_account(
         "account_deleted", user.email, visitor, user.language or "", event=event_id.hex, by_owner=by_owner
     )
-    audit.ask_before_deletion(user)
+    audit.ask(audit.before_deletion, user)
     _delete_row(user)
     audit.forget(user)
     # Nothing that is the owner's stays; that an operator did it is none of it.

@@ -7,6 +7,7 @@ from bs4 import BeautifulSoup
 from instruments import later, session_id
 from pages import EMAIL, JSON, PASSWORD, other_browser, sign_in, sign_up
 
+from magicauth.audit import before_export
 from magicauth.models import AuditEvent, User
 
 # Held, and not exported: secrets, what counts them, and a second spelling of the address.
@@ -85,3 +86,13 @@ def test_a_stranger_or_a_stale_sign_in_is_refused_and_led_to_the_page_that_offer
         answer = ada.get(path, headers=JSON)
         assert (answer.status_code, answer.get_json()["message"]) == (403, "Fresh sign-in required.")
         assert ada.post("/auth/fresh", data={"password": PASSWORD}).location == "/account/export"
+
+
+def test_what_a_site_holds_is_in_it_and_stands_for_nothing_of_ours(ada):
+    def notes(_, user):
+        return {"notes": [user.email], "user": "mine"}
+
+    with before_export.connected_to(notes), before_export.connected_to(lambda *_, **__: None):
+        held = ada.get("/account/export.json").get_json()
+    assert held["notes"] == [EMAIL] and held["user"]["email"] == EMAIL
+    assert "notes" not in ada.get("/account/export.json").get_json()
