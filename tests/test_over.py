@@ -86,6 +86,21 @@ def test_a_form_that_comes_after_another_tab_has_signed_out_is_told_of_too(ada):
     assert "what you sent was not saved" in page_of(ada.get("/auth")).select_one(".notice").get_text()
 
 
+def test_a_page_of_somebody_signed_in_is_known_as_one_and_waits_for_no_sign_in(ada, redis):
+    """What it shows is taken away when another tab signs out, and it does not go on because another tab is signed in."""
+    ada.post("/account/email", data={"email": "new@example.org"})
+    asked = ["/verify", "/users/magic_link/sent", "/account"]
+    with later(redis, 1000):
+        for path in [*asked, "/auth/fresh"]:
+            main = page_of(ada.get(path))
+            assert (main.has_attr("data-signed-in"), main.has_attr("data-waiting")) == (True, False), path
+    stranger = ada.application.test_client()
+    stranger.post("/auth", data={"email": "grace@example.org"})
+    for path in asked[:2]:
+        main = page_of(stranger.get(path))
+        assert (main.has_attr("data-signed-in"), main.has_attr("data-waiting")) == (False, True), path
+
+
 # --- sessions --------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,11 @@ from pages import EMAIL, PASSWORD
 from browser.windows import Kind, for_both, on_a_phone
 
 pytestmark = pytest.mark.browser
+# What other tabs tell this one.
+HEAR = "() => { new BroadcastChannel('magicauth').onmessage = ({ data }) => { window.heard = data; }; }"
+REFUSED = (
+    "<title>503</title><main data-refused='503'>Back in a moment</main><script src='/static/app.js' defer></script>"
+)
 
 
 @for_both
@@ -137,9 +142,7 @@ def test_a_tab_keeps_what_is_typed_while_another_says_who_one_is(serve, open_win
     window = open_window(site=site).become(site.with_account())
     window.go("/account/delete").page.wait_for_timeout(1100)
     other = window.tab().go("/account").fill(Name="Ada King")
-    other.page.evaluate(
-        "() => { new BroadcastChannel('magicauth').onmessage = ({ data }) => { window.heard = data; }; }"
-    )
+    other.page.evaluate(HEAR)
     window.fill(Type_your_email_address_to_confirm=EMAIL).press("Delete my account").arrive("/auth/fresh")
     other.page.wait_for_function("window.heard === 'signed in'")
     assert other.field("Name").input_value() == "Ada King"
@@ -153,6 +156,17 @@ def test_a_browser_that_keeps_no_cookies_is_told_so_and_nothing_breaks(site, win
     window.go("/auth").see("[role=status]:has-text('keeps no cookies')")
     window.go("/users/magic_link").fill(Email=EMAIL).press("Email me a link").arrive("/users/magic_link/sent")
     assert "If the address is right" in window.text
+
+
+def test_a_sign_out_that_is_refused_leaves_other_tabs_alone(site, window):
+    other = window.become(site.with_account()).go("/home").tab().go("/account").fill(Name="Ada King")
+    window.page.route("**/logout", lambda route: route.fulfill(status=503, body=REFUSED, content_type="text/html"))
+    other.page.evaluate(HEAR)
+    window.press("Sign out").see("[data-refused]")
+    window.page.unroute("**/logout")
+    window.go("/home")
+    other.page.wait_for_function("window.heard === 'signed in'")
+    assert other.field("Name").input_value() == "Ada King"
 
 
 def test_the_time_that_comes_with_the_news_of_a_letter_is_the_readers_own(open_window):
