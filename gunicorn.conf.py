@@ -136,22 +136,18 @@ def post_worker_init(worker: Any) -> None:
         # Connections inherit it. A thread reads a request without any other bound: as many silent clients as there are
         # threads would stop the server.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _SILENCE_MOST, 0))
-    # After the fork: threads do not survive one.
-    for outbox in _outboxes():
-        if outbox.app.config["MAGICAUTH_MAIL_WORKER"] == "embedded":
-            outbox.start_worker()
+    # After the fork: threads do not survive one. Where something is wrapped around the app, its first request does it.
+    outbox = getattr(worker.wsgi, "extensions", {}).get("magicauth-outbox")
+    if outbox is not None and worker.wsgi.config["MAGICAUTH_MAIL_WORKER"] == "embedded":
+        outbox.start_worker()
 
 
 def worker_exit(_: Any, __: Any) -> None:
-    # The master calls this too, for a worker that vanished; of an app that it has loaded no mail worker runs there.
-    for outbox in _outboxes():
-        outbox.stop_worker()
-
-
-def _outboxes() -> list[Any]:
-    # Of what is served, whatever is wrapped around it. A worker that did not come up may have none.
+    # Whatever was wrapped around the app. A worker that did not come up has none; the master calls this too, for one
+    # that vanished, and no mail worker runs there.
     magicauth = sys.modules.get("magicauth.outbox")
-    return list(magicauth.of_this_process) if magicauth else []
+    for outbox in list(magicauth.of_this_process) if magicauth else []:
+        outbox.stop_worker()
 
 
 def on_exit(_: Any) -> None:

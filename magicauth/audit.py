@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from blinker import ANY, NamedSignal
-from flask import current_app
+from flask import Response, after_this_request, current_app
 from sqlalchemy import ColumnElement, insert, or_, select, update
 
 from magicauth import metrics
@@ -60,10 +60,11 @@ def commit(
     canonical_email: str = "",
     result: str = "ok",
     event_id: uuid.UUID | None = None,
-    told: bool = True,
+    with_answer: bool = False,
 ) -> None:
-    """Commits what the caller changed together with the row that tells of it, then sends the signal; without `told` the
-    caller does. `event_id` where somebody waits for that row.
+    """Commits what the caller changed together with the row that tells of it, then sends the signal; `with_answer`
+    when the view is done, whatever came of it, so that a receiver finds the session that it began. `event_id` where
+    somebody waits for that row.
 
     `user_id` ("" for a stranger) and `canonical_email` where the row was not loaded: a stranger leaves the same trace,
     in the same statements.
@@ -83,12 +84,17 @@ def commit(
     db.session.commit()
     metrics.EVENTS.labels(action.value, result).inc()
     log.info(action.value, extra={"result": result, "subject": subject_})
-    if told:
-        tell(action, user)
+    if not with_answer:
+        _tell(action, user)
+        return
+
+    @after_this_request
+    def tell_with_answer(response: Response) -> Response:
+        _tell(action, user)
+        return response
 
 
-def tell(action: Action, user: User | None) -> None:
-    """Sends the signal of what was committed."""
+def _tell(action: Action, user: User | None) -> None:
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     for receiver in signal(action).receivers_for(app):
         try:

@@ -13,8 +13,9 @@ from typing import Any, TextIO
 import click
 from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.orm.exc import StaleDataError
+from werkzeug.exceptions import HTTPException
 
 from magicauth import audit, mail, outbox, sessions
 from magicauth.account.sessions import session_as_json
@@ -33,6 +34,7 @@ from magicauth.visitor import COMMAND_LINE, Visitor
 class _InOneLine(click.Command):
     """A command that says in one line what is wrong: a refusal, or a machine that is away."""
 
+    # What one that changes accounts says of those, where Redis went away.
     what_stands = ""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -42,6 +44,9 @@ class _InOneLine(click.Command):
         except Refused as refusal:
             words = [word for sentences in refusal.errors.values() for word in sentences]
             raise click.ClickException(" ".join(words) or refusal.message) from None
+        except HTTPException as error:
+            # Of a receiver of the site's, which was asked before a deletion.
+            raise click.ClickException(str(error.description)) from None
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -60,7 +65,18 @@ class _InOneLine(click.Command):
 
 
 class _Changing(_InOneLine):
-    what_stands = " What was changed in the database stands."
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs it, and knows whether it has changed something."""
+        self.what_stands = " Nothing was changed."
+
+        def note(_: Any) -> None:
+            self.what_stands = " What was changed in the database stands."
+
+        event.listen(db.session, "after_commit", note)
+        try:
+            return super().invoke(ctx)
+        finally:
+            event.remove(db.session, "after_commit", note)
 
 
 class _Commands(AppGroup):
@@ -178,10 +194,7 @@ def delete(email: str, yes: bool) -> None:
     """Deletes an account, for good."""
     user = _user(email)
     # Who has no account any more cannot be found again: the letter that tells of it must find its queue.
-    try:
-        redis().ping()
-    except REDIS_IS_AWAY as error:
-        raise click.ClickException(f"Redis is away ({reason_of(error)}). Nothing was changed.") from None
+    redis().ping()
     if not yes:
         click.confirm(f"Delete {user.email} for good?", abort=True)
     deletion.delete(user, _operator(), by_owner=False)

@@ -2,7 +2,7 @@
 
 import re
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 _PREFLIGHT_LIFE = 600
 
@@ -27,6 +27,14 @@ def init_app(app: Flask) -> None:
         max_age=_PREFLIGHT_LIFE,
         always_send=False,
     )
+
+    @app.before_request
+    def answer_preflight() -> Response | None:
+        # Of an address that is none, too: a browser shows a front end no other answer after one that is refused, and a
+        # 404 would look like a site that is away.
+        if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+            return None
+        return app.make_default_options_response()
 
     @app.after_request
     def vary(response: Response) -> Response:

@@ -232,7 +232,8 @@ def _signed_in() -> CurrentUser | None:
         is_good = "user_id" in session and _still_good()
         g._magicauth_current_user = CurrentUser(sessions.this_session().data) if is_good else None
     user: CurrentUser | None = g._magicauth_current_user
-    return user
+    # A site's view may have cleared the session meanwhile.
+    return user if user is None or "user_id" in session else None
 
 
 def _still_good() -> bool:

@@ -73,6 +73,7 @@ def sign_up(job: Job, challenge: Challenge) -> flask_mail.Message | None:
 
 def invitation(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     """An operator's invitation, with the link that finishes signing up."""
+    _require_event(job)
     return _answerable("invitation", job, challenge)
 
 

@@ -25,8 +25,10 @@ _FAREWELL_LIFE = 60
 
 
 def notify(message: str) -> None:
-    """Keeps a sentence for the next page of this session."""
-    this_session().keep(notice=message)
+    """Keeps a sentence for the next page of this session. A program has its answer: what it did is no news for the page
+    that somebody opens later."""
+    if not wants_json():
+        this_session().keep(notice=message)
 
 
 def bid_farewell(name: str) -> None:

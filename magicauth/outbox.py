@@ -58,7 +58,7 @@ return 1
 
 log = logging.getLogger("magicauth.mail")
 
-# For servers, which start and stop workers with their processes.
+# For servers, which stop workers with their processes.
 of_this_process: "weakref.WeakSet[Outbox]" = weakref.WeakSet()
 
 

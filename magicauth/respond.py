@@ -197,11 +197,13 @@ def _http_error(error: HTTPException) -> Any:
     refusal = NotFound() if error.code == 404 else Refused(_SENTENCES.get(error.code, f"{error.name}."))
     if error.description != type(error).description:
         # A sentence of the site's own: `abort(404, description="No such report.")`.
-        refusal.message, refusal.kind = str(error.description), "of_the_site"
+        # Not ours to translate: as text it is escaped, and a `%` is one.
+        own = error.description
+        refusal.message, refusal.kind = own if isinstance(own, str) else str(own), "of_the_site"
     refusal.status = error.code
     response = refused(refusal)
     # What belongs to the status: `Allow`, `Retry-After`, `WWW-Authenticate`, `Content-Range`.
-    response.headers.update(header for header in error.get_headers() if header[0].lower() not in _OF_ITS_BODY)
+    response.headers.extend(header for header in error.get_headers() if header[0].lower() not in _OF_ITS_BODY)
     return response
 
 

@@ -181,9 +181,12 @@ class Session(SessionMixin):
             self.modified = True
 
     def clear(self) -> None:
-        """Takes out everything, which signs out."""
-        self.data.clear()
-        self.modified = True
+        """Takes out everything, which signs out: what is put into it afterwards is under another id."""
+        if "user_id" in self.data:
+            self.renew(carried_on=False)
+        if self.data:
+            self.data.clear()
+            self.modified = True
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.data)

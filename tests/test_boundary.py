@@ -287,6 +287,19 @@ def test_a_front_end_of_the_same_site_may_call_with_credentials(public):
         assert "Origin" in answer.vary
 
 
+def test_a_front_end_reads_that_an_address_is_none(make_new_app, tmp_path):
+    app = production(make_new_app, tmp_path, MAGICAUTH_ALLOWED_ORIGINS=FRONT_END, MAGICAUTH_PASSWORDS="off")
+    asked = {"Origin": FRONT_END, "Access-Control-Request-Method": "POST"}
+    for path in ("/nowhere", "/auth/reset", "/auth/password", "/account/password"):
+        preflight = _preflight(app, path, asked)
+        assert (preflight.status_code, preflight.headers["Access-Control-Allow-Origin"]) == (200, FRONT_END), path
+        answer = app.test_client().post(path, json={}, headers={"Origin": FRONT_END})
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (404, FRONT_END), path
+    assert _preflight(app, "/nowhere", {}).status_code == 404
+    strange = _preflight(app, "/nowhere", asked | {"Origin": "https://evil.example"})
+    assert "Access-Control-Allow-Origin" not in strange.headers
+
+
 def test_no_other_origin_is_named(public):
     for origin in ORIGINS:
         if origin is None or origin == FRONT_END:

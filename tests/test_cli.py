@@ -362,7 +362,7 @@ def test_what_is_away_is_said_in_one_line(redis, redis_url, tmp_path):
         assert said(app, "users", "sign-out", EMAIL).endswith("What was changed in the database stands.")
         with app.app_context():
             assert User.by_email(EMAIL).session_epoch == 2
-        said(app, "users", "invite", "grace@example.org")
+        assert said(app, "users", "invite", "grace@example.org").endswith("Nothing was changed.")
         (event, _) = json.loads(runner.invoke(args=["audit", "--json"]).stdout)
         assert event["action"] == "user:sessions:ended"
 

@@ -127,6 +127,23 @@ def test_an_account_without_a_password_is_asked_for_a_code_alone(app, redis):
         assert is_fresh(browser)
 
 
+def test_what_cannot_be_the_password_is_no_guess(ada, redis):
+    with later(redis, 1000):
+        for sent in ({}, {"password": ""}, {"password": None}, {"password": 5}):
+            for _ in range(4):
+                assert ada.post("/auth/fresh", json=sent).status_code == 401
+        assert ada.post("/auth/fresh", json={"password": PASSWORD}).status_code == 200
+
+
+def test_a_program_is_told_what_it_takes(ada, redis):
+    assert ada.get("/account/password", headers=JSON).get_json()["has_password"] is True
+    with later(redis, 1000):
+        asked = ada.get("/auth/fresh", headers=JSON).get_json()
+        assert (asked["has_password"], asked["code_sent"]) == (True, False)
+        ada.post("/auth/fresh/code", json={})
+        assert ada.get("/auth/fresh", headers=JSON).get_json()["code_sent"] is True
+
+
 def test_where_passwords_are_off_none_is_taken(make_app, redis):
     sign_up(make_app().test_client())
     app = make_app(MAGICAUTH_PASSWORDS="off")

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from flask import Blueprint, Flask, request
+from flask import Blueprint, Flask, render_template_string, request
+from flask.testing import FlaskClient
 from instruments import change_user, later
 from pages import EMAIL, JSON, PASSWORD, Browser, Letters, is_signed_in, other_browser, sign_in, sign_up
 from world import look
@@ -48,6 +49,16 @@ def site(app: Flask) -> Flask:
     @fresh_sign_in_required
     def secret(name: str) -> list[str]:
         return [name, request.query_string.decode()]
+
+    @pages.route("/reports/größe", methods=["GET", "POST"])
+    @fresh_sign_in_required
+    def size() -> str:
+        return render_template_string("{{ magicauth.typed.get('note') }}")
+
+    @pages.post("/reports/press")
+    @fresh_sign_in_required
+    def press() -> str:
+        return "pressed"
 
     @pages.post("/reports/send")
     @login_required
@@ -137,6 +148,20 @@ def test_a_name_with_signs_in_it_leads_back_to_what_was_asked_for(site, mailbox,
         assert browser.get(back).get_json() == meant
     answer = browser.post("/language", data={"language": "de", "back": away})
     assert browser.get(answer.location).get_json() == meant
+
+
+def test_a_page_whose_own_name_is_encoded_is_found_again(app, site, redis):
+    app.test_client_class = FlaskClient
+    browser, page = app.test_client(), "/reports/gr%C3%B6%C3%9Fe"
+    sign_up(browser)
+    assert browser.post("/language", data={"language": "de", "back": page}).location == page
+    with later(redis, 1000):
+        assert browser.post(page, data={"note": "typed"}).location == "/auth/fresh"
+        assert browser.post("/auth/fresh", data={"password": PASSWORD}).location == page
+        assert browser.get(page).text == "typed"
+        with later(redis, 1000):
+            browser.post("/reports/press", headers={"Referer": f"http://localhost{page}"})
+            assert browser.post("/auth/fresh", data={"password": PASSWORD}).location == page
 
 
 def test_a_program_gets_a_401(site):

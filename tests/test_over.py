@@ -87,7 +87,7 @@ def test_a_form_that_comes_after_another_tab_has_signed_out_is_told_of_too(ada):
 
 
 def test_a_page_of_somebody_signed_in_is_known_as_one_and_waits_for_no_sign_in(ada, redis):
-    """What it shows is taken away when another tab signs out, and it does not go on because another tab is signed in."""
+    """What it shows is taken away when another tab signs out; that another tab is signed in leads it nowhere."""
     ada.post("/account/email", data={"email": "new@example.org"})
     asked = ["/verify", "/users/magic_link/sent", "/account"]
     with later(redis, 1000):
@@ -99,6 +99,13 @@ def test_a_page_of_somebody_signed_in_is_known_as_one_and_waits_for_no_sign_in(a
     for path in asked[:2]:
         main = page_of(stranger.get(path))
         assert (main.has_attr("data-signed-in"), main.has_attr("data-waiting")) == (False, True), path
+
+
+def test_what_a_program_did_is_no_news_on_a_page_that_is_opened_later(ada):
+    ada.post("/account", json={"name": "Ada King"})
+    assert page_of(ada.get("/account")).select_one(".notice") is None
+    ada.post("/account", data={"name": "Ada"})
+    assert page_of(ada.get("/account")).select_one(".notice").get_text() == "Saved."
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------

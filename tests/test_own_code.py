@@ -1,23 +1,26 @@
 """What a site's own code is named, reads and raises does not break our pages and letters."""
 
 import pytest
-from flask import g, render_template_string, request, send_file, session
+from flask import abort, flash, g, render_template_string, request, send_file, session
 from flask.testing import FlaskClient
-from instruments import failing, redis_commands
-from pages import JSON, is_signed_in, other_browser, sign_in, sign_up, sign_up_by_mail
+from instruments import failing, redis_commands, session_id
+from markupsafe import escape
+from pages import JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up, sign_up_by_mail
 from redis.exceptions import ConnectionError as RedisConnectionError
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Conflict, ServiceUnavailable, TooManyRequests, Unauthorized
 
-from magicauth import create_app, current_user, login_required
+from magicauth import challenges, create_app, current_user, login_required
 from magicauth.audit import signal
 from magicauth.config import ConfigError
+from magicauth.extensions import db
 from magicauth.models import Action
 from magicauth.theme import Ours
 
 # All that our templates know.
-NAMES = [*(name for name in vars(Ours) if not name.startswith("_")), "site_name", "passwords", "sign_up"]
+NAMES = ["wrong", *(name for name in vars(Ours) if not name.startswith("_")), "site_name", "passwords", "sign_up"]
 BASIC = WWWAuthenticate("basic", {"realm": "files"})
 
 
@@ -126,6 +129,16 @@ def test_one_that_asks_what_is_away_makes_a_503(app, error):
         assert "<h1>" in answer.text and "gone" not in answer.text
 
 
+def test_one_that_asks_for_a_table_that_is_none_is_a_mistake_on_every_page(app):
+    @app.context_processor
+    def count():
+        return {"count": db.session.scalar(text("SELECT 1 FROM nowhere"))}
+
+    for path, status in (("/auth", 500), ("/nowhere", 404)):
+        answer = app.test_client().get(path)
+        assert (answer.status_code, "Retry-After" in answer.headers) == (status, False)
+
+
 def test_what_a_site_does_after_each_request_may_ask_who_is_signed_in_while_redis_is_away(app):
     @app.after_request
     def note(response):
@@ -192,6 +205,34 @@ def test_a_session_that_is_cleared_is_signed_out(app):
     assert not is_signed_in(client) and not is_signed_in(other)
 
 
+def test_what_is_put_into_it_then_is_under_another_id_and_a_strangers(app):
+    @app.post("/leave")
+    def leave():
+        session.clear()
+        flash("Bye.")
+        return current_user.name if current_user else "nobody"
+
+    client = app.test_client()
+    sign_up(client)
+    before = session_id(client)
+    assert client.post("/leave").text == "nobody"
+    assert session_id(client) not in ("", before)
+    assert not is_signed_in(client)
+    client.set_cookie("magicauth", before)
+    assert not is_signed_in(client)
+
+
+def test_to_clear_what_is_empty_changes_nothing(app):
+    @app.post("/clear")
+    def clear():
+        session.clear()
+        return "cleared"
+
+    client = app.test_client()
+    client.set_cookie("magicauth", "A" * 43)
+    assert "Set-Cookie" not in client.post("/clear").headers
+
+
 @pytest.mark.parametrize("action", [Action.SIGNED_IN, Action.SIGNED_UP])
 def test_what_is_put_into_a_session_when_somebody_comes_in_is_his(app, action):
     seen = []
@@ -227,6 +268,25 @@ class Odd(Conflict):
         return [*super().get_headers(*arguments, **options), ("X-Odd", "yes")]
 
 
+@pytest.mark.parametrize("breaks", [False, True], ids=["page", "bare page"])
+def test_what_a_site_says_of_an_error_is_text(app, breaks):
+    said = "<img src=x> 100% of %(it)s"
+
+    @app.get("/full")
+    def full():
+        abort(409, description=said)
+
+    @app.context_processor
+    def process():
+        return {"x": 1 / 0} if breaks else {}
+
+    client = app.test_client()
+    answer = client.get("/full")
+    assert answer.status_code == 409
+    assert escape(said) in answer.text and "<img" not in answer.text
+    assert client.get("/full", headers=JSON).get_json()["message"] == said
+
+
 @pytest.mark.parametrize("headers", [{}, JSON], ids=["page", "JSON"])
 @pytest.mark.parametrize(
     ("error", "header"),
@@ -248,6 +308,25 @@ def test_an_error_keeps_the_headers_that_belong_to_it(app, error, header, header
     assert answer.headers[header[0]].startswith(header[1])
     assert answer.mimetype == ("application/json" if headers else "text/html")
     assert int(answer.headers["Content-Length"]) == len(answer.data)
+
+
+def test_several_headers_of_a_name_are_kept(app):
+    @app.get("/raise")
+    def raise_it():
+        raise Unauthorized(www_authenticate=[BASIC, WWWAuthenticate("digest", {"realm": "files"})])
+
+    said = app.test_client().get("/raise").headers.getlist("WWW-Authenticate")
+    assert [one.split()[0] for one in said] == ["Basic", "Digest"]
+
+
+def test_of_an_account_that_was_made_a_site_is_told_though_redis_went_away_then(app):
+    made, client = [], app.test_client()
+    with app.app_context():
+        token = challenges.issue("sign_up", "ada@example.org").token
+    form = {"token": token, "name": "Ada", "password": PASSWORD}
+    with signal(Action.SIGNED_UP).connected_to(lambda _, user: made.append(user.email)), failing(app, "EVALSHA"):
+        assert client.post("/users/signup", data=form).status_code == 503
+    assert made == ["ada@example.org"]
 
 
 def test_a_part_of_a_file_that_is_none_is_told_how_long_the_file_is(app, tmp_path):

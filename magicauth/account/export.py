@@ -1,5 +1,7 @@
 """`/account/export`: everything that is held about one, as JSON."""
 
+from typing import Any
+
 from flask import Blueprint, Response
 
 from magicauth import audit, sessions
@@ -26,8 +28,9 @@ def show() -> Response:
 @bp.get("/account/export.json")
 @fresh_sign_in_required
 def download() -> Response:
-    row, of_the_site = current_user.row, {}
-    for answer in audit.ask(audit.before_export, current_user.row):
+    row = current_user.row
+    of_the_site: dict[str, Any] = {}
+    for answer in audit.ask(audit.before_export, row):
         of_the_site |= answer or {}
     audit.commit(Action.EXPORTED, visitor(), row)
     live = sessions.listed(row.id.hex, row.session_epoch, this_session())

@@ -24,7 +24,7 @@ def lead_here() -> Response:
 @bp.get("/account/password")
 @fresh_sign_in_required
 def ask() -> Response:
-    return page("account/password.html")
+    return page("account/password.html", json={"has_password": current_user.has_password})
 
 
 @bp.post("/account/password")

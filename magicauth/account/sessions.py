@@ -3,6 +3,7 @@
 from flask import Blueprint, Response
 
 from magicauth import guards, notices, sessions
+from magicauth.crypto import digest
 from magicauth.errors import N_, NotFound
 from magicauth.flows import security
 from magicauth.guards import current_user, fresh_sign_in_required, login_required
@@ -35,6 +36,10 @@ def end() -> Response:
     store_id = sessions.find(row.id.hex, read("session"))
     if store_id is None or not security.end_one(row, store_id, visitor()):
         raise NotFound(N_("Session not found."))
+    if store_id == digest(this_session().sid or ""):
+        guards.end_session()
+        notices.bid_farewell("signed_out")
+        return go("/auth", "Session ended.")
     notices.notify(N_("That session is ended."))
     return go("/account/sessions", "Session ended.")
 

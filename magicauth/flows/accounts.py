@@ -8,6 +8,7 @@ from magicauth.errors import AddressTaken, Invalid
 from magicauth.extensions import db
 from magicauth.flows import sign_up
 from magicauth.models import Action, User
+from magicauth.models.columns import new_id
 from magicauth.visitor import Visitor
 
 
@@ -35,8 +36,8 @@ def invite(typed_email: str, visitor: Visitor) -> str:
     canonical_email, typed = parse_email(typed_email)
     if User.by_email(canonical_email) is not None:
         raise AddressTaken
-    # First: a Redis that is away must not leave the record of an invitation that nobody was sent.
-    challenge = challenges.issue("sign_up", typed)
-    audit.commit(Action.INVITED, visitor, canonical_email=canonical_email)
-    mail.about_challenge("invitation", challenge, visitor)
+    # The letter first, which waits for the record: neither stands alone, whatever is away.
+    event_id = new_id()
+    mail.about_challenge("invitation", challenges.issue("sign_up", typed), visitor, event=event_id.hex)
+    audit.commit(Action.INVITED, visitor, canonical_email=canonical_email, event_id=event_id)
     return typed

@@ -24,6 +24,9 @@ def send_code(user: User, under_way: Pending | None, visitor: Visitor, session: 
 
 def by_password(user: User, password: str, visitor: Visitor) -> None:
     """Raises Incorrect or TooMany."""
+    if not user.has_password:
+        # Its owner may know: nothing is looked at, and nothing counted.
+        raise password_proof.incorrect()
     password_proof.check(user.canonical_email, user, password, visitor)
     audit.commit(Action.CONFIRMED, visitor, user)
 

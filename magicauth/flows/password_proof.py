@@ -13,6 +13,9 @@ def check(email: str, user: User | None, typed: str, visitor: Visitor, field: st
 
     Raises TooMany, or Incorrect.
     """
+    if not typed:
+        # No password is empty: it is no guess, whosever account it is.
+        raise incorrect(field)
     asker = visitor.asker(email)
     limits.take("passwords", asker)
     try:
@@ -22,9 +25,14 @@ def check(email: str, user: User | None, typed: str, visitor: Visitor, field: st
         raise
     if not is_right or user is None:
         audit.commit(Action.SIGN_IN_REFUSED, visitor, user, canonical_email=email, result=N_("wrong password"))
-        raise Incorrect(N_("Password is incorrect."), errors={field: [N_("Password is incorrect.")]})
+        raise incorrect(field)
     limits.give_back("passwords", asker)
     if user.password_hash and passwords.needs_rehash(user.password_hash):
         user.password_hash = passwords.hash_password(typed)
         db.session.commit()
     return user
+
+
+def incorrect(field: str = "password") -> Incorrect:
+    """The refusal of a password that is not the right one."""
+    return Incorrect(N_("Password is incorrect."), errors={field: [N_("Password is incorrect.")]})

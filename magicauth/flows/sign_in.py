@@ -84,10 +84,9 @@ def next_step(pending: Pending | None) -> tuple[User, Proof | None]:
 
 
 def finished(user: User, visitor: Visitor) -> None:
-    """A finished sign-in forgets the account's own failures; nothing else does. One from a new browser is told of. The
-    signal is the caller's to send, once the session is the user's: a receiver may put something into it."""
+    """A finished sign-in forgets the account's own failures; nothing else does. One from a new browser is told of."""
     limits.clear(visitor.asker(user.canonical_email))
-    audit.commit(Action.SIGNED_IN, visitor, user, told=False)
+    audit.commit(Action.SIGNED_IN, visitor, user, with_answer=True)
     # An address may have belonged to another's account before.
     if not visitor.device(user.canonical_email, since=user.created_at.timestamp()):
         security.warn("new_browser", user, visitor)

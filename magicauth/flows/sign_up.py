@@ -69,7 +69,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
     try:
         # The unique address decides between parallel posts of one link; the link ends only when the account stands, so
         # that a database that is away burns none.
-        audit.commit(Action.SIGNED_UP, visitor, user, told=False)
+        audit.commit(Action.SIGNED_UP, visitor, user, with_answer=True)
     except IntegrityError:
         db.session.rollback()
         raise AddressTaken from None

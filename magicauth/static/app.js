@@ -185,8 +185,8 @@
     all("[data-email-kept] input", (input) => { input.value = tab.getItem(input.name) ?? ""; });
     all("[data-with-email-kept]", (link) => { link.search = new URLSearchParams({ email: sentTo, next: tab.getItem("next") ?? "" }); });
     one("[data-email-unknown]").hidden = true;
-    one("form[data-again]").addEventListener("submit", () => tab.setItem("again", "yes"));
-    if (tab.getItem("again")) one("[data-sent-again]").hidden = false;
+    all("form[data-again]", (form) => form.addEventListener("submit", () => tab.setItem("again", "yes")));
+    if (tab.getItem("again")) all("[data-sent-again]", (words) => { words.hidden = false; });
     tab.removeItem("again");
   }
 
@@ -213,7 +213,7 @@
   if (one("[data-signed-in]")) {
     channel?.postMessage("signed in");
     if (channel) channel.onmessage = ({ data }) => { if (data === "signed out") location.reload(); };
-  } else if (tab?.getItem("signing out") && !one("[data-refused]")) {
+  } else if (tab?.getItem("signing out") && !one("[data-refused], [data-gone]")) {
     channel?.postMessage("signed out");
   }
   tab?.removeItem("signing out");

@@ -3,13 +3,17 @@
 import json
 
 import pytest
+from flask import abort
 from flask.testing import FlaskClient
-from instruments import later, session_id
+from instruments import later, letters_waiting, session_id
 from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from sqlalchemy.orm.exc import StaleDataError
 from world import database_dump, redis_dump
 
 from magicauth.audit import before_deletion
+from magicauth.flows import deletion
 from magicauth.models import User
+from magicauth.visitor import visitor
 
 NAME, PHONE = "Augusta Ada King-Noel", "+44 20 7946 0958"
 
@@ -69,6 +73,33 @@ def test_a_site_that_cannot_let_it_go_keeps_it(app, ada, mailbox):
     with before_deletion.connected_to(refuse):
         assert client.post("/account/delete", data={"email": EMAIL}).status_code == 500
     assert is_signed_in(ada) and len(mailbox.all()) == letters
+
+
+def test_a_site_is_not_asked_about_a_deletion_that_comes_to_nothing(app, ada):
+    asked = []
+    with app.test_request_context(), before_deletion.connected_to(lambda *_, **__: asked.append("asked")):
+        user, asking = User.by_email(EMAIL), visitor()
+        ada.post("/account/sessions/end_others")
+        with pytest.raises(StaleDataError):
+            deletion.delete(user, asking, by_owner=True)
+    assert asked == [] and is_signed_in(ada)
+
+
+def test_it_is_asked_before_the_letter_is_written_and_may_take_its_time(app, ada, redis):
+    waiting = []
+    with before_deletion.connected_to(lambda *_, **__: waiting.append(letters_waiting(redis))):
+        ada.post("/account/delete", data={"email": EMAIL})
+    assert waiting == [0]
+
+
+def test_an_operator_is_told_why_it_was_refused(app, ada):
+    def refuse(*_, **__):
+        abort(409, description="She has open orders.")
+
+    with before_deletion.connected_to(refuse):
+        done = app.test_cli_runner().invoke(args=["users", "delete", EMAIL, "--yes"])
+    assert (done.exit_code, done.stderr) == (1, "Error: She has open orders.\n")
+    assert is_signed_in(ada)
 
 
 def test_that_an_operator_did_it_is_recorded(app, ada):

@@ -86,7 +86,7 @@ def test_as_json(ada, mailbox):
     asked = ada.post("/account/email", json={"email": NEW})
     assert (asked.status_code, asked.get_json()["next"]) == (200, "/verify")
     done = ada.post("/verify", json={"OTP": mailbox.last(NEW).code})
-    assert (done.get_json()["message"], done.get_json()["next"]) == ("E-mail address changed.", "/account")
+    assert (done.get_json()["message"], done.get_json()["next"]) == ("OTP is correct", "/account")
 
 
 def test_the_link_moves_it_in_the_browser_that_asked(ada, mailbox):

@@ -358,6 +358,14 @@ def test_a_request_in_flight_does_not_outlive_a_sign_out(app, ada):
     assert not is_signed_in(tab)
 
 
+def test_whoever_ends_the_session_in_his_hand_is_signed_out(ada):
+    sessions = ada.get("/account/sessions", headers=JSON).get_json()["sessions"]
+    (own,) = [one["session"] for one in sessions if one["current"]]
+    answer = ada.post("/account/sessions/end", json={"session": own})
+    assert (answer.status_code, answer.get_json()["next"]) == (200, "/auth")
+    assert not is_signed_in(ada) and ada.get_cookie("magicauth") is None
+
+
 def under_way(deed):
     """What a thief in Ada's session may have under way: path and form."""
     return {
@@ -381,7 +389,7 @@ def test_what_a_thief_has_under_way_does_not_go_over_what_the_owner_has_done(app
             pressed.extend(at_once(1, lambda _: owner.post(link, json={}).status_code))
 
     def press_before_deletion(state):
-        if state.is_delete:
+        if state.is_update:
             press()
 
     event.listen(db.session, "before_flush", press)

@@ -12,9 +12,7 @@ from browser.windows import Kind, for_both, on_a_phone
 pytestmark = pytest.mark.browser
 # What other tabs tell this one.
 HEAR = "() => { new BroadcastChannel('magicauth').onmessage = ({ data }) => { window.heard = data; }; }"
-REFUSED = (
-    "<title>503</title><main data-refused='503'>Back in a moment</main><script src='/static/app.js' defer></script>"
-)
+REFUSED = "<title>503</title><main {}>Back in a moment</main><script src='/static/app.js' defer></script>"
 
 
 @for_both
@@ -158,11 +156,13 @@ def test_a_browser_that_keeps_no_cookies_is_told_so_and_nothing_breaks(site, win
     assert "If the address is right" in window.text
 
 
-def test_a_sign_out_that_is_refused_leaves_other_tabs_alone(site, window):
-    other = window.become(site.with_account()).go("/home").tab().go("/account").fill(Name="Ada King")
-    window.page.route("**/logout", lambda route: route.fulfill(status=503, body=REFUSED, content_type="text/html"))
+@pytest.mark.parametrize("mark", ["data-refused", "data-gone"])
+def test_a_sign_out_that_is_refused_leaves_other_tabs_alone(site, window, mark):
+    other, body = window.become(site.with_account()).tab().go("/account").fill(Name="Ada King"), REFUSED.format(mark)
+    window.go("/home")
+    window.page.route("**/logout", lambda route: route.fulfill(status=503, body=body, content_type="text/html"))
     other.page.evaluate(HEAR)
-    window.press("Sign out").see("[data-refused]")
+    window.press("Sign out").see(f"[{mark}]")
     window.page.unroute("**/logout")
     window.go("/home")
     other.page.wait_for_function("window.heard === 'signed in'")
