@@ -66,7 +66,7 @@ def test_take_the_pictures_of_the_readme(serve: Callable[..., Site], open_window
     url = public.config["PUBLIC_URL"]
     public.test_client().post("/auth", data={"email": EMAIL}, base_url=url, headers=somebody, environ_overrides=address)
     mailbox = public.extensions["magicauth-mailbox"]
-    wait_for(lambda: mailbox.all()[0].code)
+    wait_for(mailbox.all)
     letter = window.tab()
     letter.page.set_viewport_size(_COVER_VIEW)
     letter.page.set_content(mailbox.all()[0].html)
