@@ -88,9 +88,13 @@ def commit(
         _tell(action, user)
         return
 
+    untold = [user]
+
     @after_this_request
     def tell_with_answer(response: Response) -> Response:
-        _tell(action, user)
+        # Flask comes here once more where something raises after it.
+        while untold:
+            _tell(action, untold.pop())
         return response
 
 

@@ -46,7 +46,7 @@ class _InOneLine(click.Command):
             raise click.ClickException(" ".join(words) or refusal.message) from None
         except HTTPException as error:
             # Of a receiver of the site's, which was asked before a deletion.
-            raise click.ClickException(str(error.description)) from None
+            raise click.ClickException(str(error.description or error)) from None
         except BrokenPipeError:
             raise
         except OSError as error:

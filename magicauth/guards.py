@@ -185,8 +185,7 @@ def known_user() -> CurrentUser | None:
     if "_magicauth_current_user" not in g and sessions.this_session().has_cookie:
         data = sessions.this_session().data
         return CurrentUser(data) if "user_id" in data and data.keys() >= _FACTS else None
-    user: CurrentUser | None = g.get("_magicauth_current_user")
-    return user
+    return _unless_cleared(g.get("_magicauth_current_user"))
 
 
 def end_session() -> None:
@@ -231,8 +230,11 @@ def _signed_in() -> CurrentUser | None:
     if "_magicauth_current_user" not in g:
         is_good = "user_id" in session and _still_good()
         g._magicauth_current_user = CurrentUser(sessions.this_session().data) if is_good else None
-    user: CurrentUser | None = g._magicauth_current_user
-    # A site's view may have cleared the session meanwhile.
+    return _unless_cleared(g._magicauth_current_user)
+
+
+def _unless_cleared(user: CurrentUser | None) -> CurrentUser | None:
+    # By a site's view, since it was looked up.
     return user if user is None or "user_id" in session else None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response
 from flask.testing import FlaskClient
+from flask_cors import cross_origin
 from instruments import quiet_app
 from pages import EMAIL, JSON, PASSWORD, Browser, is_signed_in, other_browser, sign_up, sign_up_by_mail
 from production import PUBLIC_URL, PublicBrowser, production
@@ -298,6 +299,19 @@ def test_a_front_end_reads_that_an_address_is_none(make_new_app, tmp_path):
     assert _preflight(app, "/nowhere", {}).status_code == 404
     strange = _preflight(app, "/nowhere", asked | {"Origin": "https://evil.example"})
     assert "Access-Control-Allow-Origin" not in strange.headers
+
+
+def test_views_of_a_sites_own_answer_preflights_themselves(make_new_app, tmp_path):
+    app = production(make_new_app, tmp_path, MAGICAUTH_ALLOWED_ORIGINS=FRONT_END)
+    partner = "https://partner.example"
+
+    @app.route("/api", methods=["POST"])
+    @cross_origin(origins=[partner])
+    def api():
+        return "api"
+
+    asked = {"Origin": partner, "Access-Control-Request-Method": "POST"}
+    assert _preflight(app, "/api", asked).headers["Access-Control-Allow-Origin"] == partner
 
 
 def test_no_other_origin_is_named(public):

@@ -208,9 +208,10 @@ def test_a_session_that_is_cleared_is_signed_out(app):
 def test_what_is_put_into_it_then_is_under_another_id_and_a_strangers(app):
     @app.post("/leave")
     def leave():
+        assert current_user.name
         session.clear()
         flash("Bye.")
-        return current_user.name if current_user else "nobody"
+        return render_template_string("{{ current_user.name or 'nobody' }}") + (" still" if current_user else "")
 
     client = app.test_client()
     sign_up(client)
@@ -326,6 +327,21 @@ def test_of_an_account_that_was_made_a_site_is_told_though_redis_went_away_then(
     form = {"token": token, "name": "Ada", "password": PASSWORD}
     with signal(Action.SIGNED_UP).connected_to(lambda _, user: made.append(user.email)), failing(app, "EVALSHA"):
         assert client.post("/users/signup", data=form).status_code == 503
+    assert made == ["ada@example.org"]
+
+
+@pytest.mark.parametrize("error", [RedisConnectionError("gone"), RuntimeError("a mistake")])
+def test_a_site_is_told_once_whatever_goes_wrong_after_the_view(app, error):
+    made = []
+
+    @app.after_request
+    def stumble(response):
+        if request.path == "/users/signup" and response.status_code < 400:
+            raise error
+        return response
+
+    with signal(Action.SIGNED_UP).connected_to(lambda _, user: made.append(user.email)):
+        assert sign_up(app.test_client()).status_code in (500, 503)
     assert made == ["ada@example.org"]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 
 from magicauth import audit, sessions
 from magicauth.account.activity import event_as_json
@@ -32,6 +32,8 @@ def download() -> Response:
     of_the_site: dict[str, Any] = {}
     for answer in audit.ask(audit.before_export, row):
         of_the_site |= answer or {}
+    # What cannot be written is no export, and not recorded as one.
+    current_app.json.dumps(of_the_site)
     audit.commit(Action.EXPORTED, visitor(), row)
     live = sessions.listed(row.id.hex, row.session_epoch, this_session())
     return json_file(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Delete, Update, update
+from sqlalchemy import ColumnElement, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -25,7 +25,7 @@ def confirm(user: User, typed_email: str) -> None:
 def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
     """Deletes the account and ends its sessions; a letter says so, and whose doing it was."""
     user_id, above_every_epoch, event_id = user.id.hex, user.session_epoch + 1, new_id()
-    _hold_row(user)
+    _require_as_read(user)
     audit.ask(audit.before_deletion, user)
     # Before: nobody could be told afterwards. It goes out when the account is gone.
     mail.about_account(
@@ -39,23 +39,25 @@ def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
     sessions.revoke_all(user_id, above_every_epoch)
 
 
-def _hold_row(user: User) -> None:
-    # What a site is asked about is not changed meanwhile: a receiver is called for a deletion that comes to something,
-    # and of two at once for one.
-    _require(update(User).where(*_as_read(user)).values(session_epoch=user.session_epoch))
+def _require_as_read(user: User) -> None:
+    # Else a site would be asked in vain. Without a lock, which it might wait for itself; in a new transaction, for on
+    # SQLite the one that has read the row sees no later change.
+    db.session.commit()
+    if db.session.scalar(select(User.id).where(*_as_read(user))) is None:
+        raise _changed()
 
 
 def _delete_row(user: User) -> None:
     # By a statement: the ORM would first cut a site's rows loose from their user, where a relationship leads to them,
     # and what `ON DELETE CASCADE` was to take along would stay.
-    _require(delete_from(User).where(*_as_read(user)))
+    done: Any = db.session.execute(delete_from(User).where(*_as_read(user)))
+    if not done.rowcount:
+        raise _changed()
 
 
 def _as_read(user: User) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return User.id == user.id, User.session_epoch == user.session_epoch
 
 
-def _require(statement: Delete | Update) -> None:
-    done: Any = db.session.execute(statement)
-    if not done.rowcount:
-        raise StaleDataError(f"'{User.__tablename__}': changed, or deleted, meanwhile")
+def _changed() -> StaleDataError:
+    return StaleDataError(f"'{User.__tablename__}': changed, or deleted, meanwhile")

@@ -389,7 +389,7 @@ def test_what_a_thief_has_under_way_does_not_go_over_what_the_owner_has_done(app
             pressed.extend(at_once(1, lambda _: owner.post(link, json={}).status_code))
 
     def press_before_deletion(state):
-        if state.is_update:
+        if state.is_delete:
             press()
 
     event.listen(db.session, "before_flush", press)
