@@ -367,6 +367,17 @@ def test_what_is_away_is_said_in_one_line(redis, redis_url, tmp_path):
         assert event["action"] == "user:sessions:ended"
 
 
+def test_of_a_full_redis_it_says_that_nothing_was_changed(app, full):
+    run = app.test_cli_runner().invoke
+    run(args=["users", "create", EMAIL])
+    with full():
+        for command in (["users", "delete", EMAIL, "--yes"], ["users", "invite", "grace@example.org"]):
+            done = run(args=command)
+            assert (done.exit_code, done.stderr.endswith("Nothing was changed.\n")) == (1, True), done.stderr
+    assert run(args=["users", "show", EMAIL]).exit_code == 0
+    assert "operator:invited" not in run(args=["audit"]).stdout
+
+
 def test_a_variable_that_is_not_set_is_nobody_and_not_everybody(app):
     run = app.test_cli_runner().invoke
     run(args=["users", "create", EMAIL])

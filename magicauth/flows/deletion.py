@@ -40,11 +40,11 @@ def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
 
 
 def _require_as_read(user: User) -> None:
-    # Else a site would be asked in vain. Without a lock, which it might wait for itself; in a new transaction, for on
-    # SQLite the one that has read the row sees no later change.
-    db.session.commit()
-    if db.session.scalar(select(User.id).where(*_as_read(user))) is None:
-        raise _changed()
+    # Else a site would be asked in vain. Without a lock, for which it might wait itself; in a transaction of its own:
+    # on SQLite the one that has read the row sees no later change.
+    with db.engine.connect() as connection:
+        if connection.scalar(select(User.id).where(*_as_read(user))) is None:
+            raise _changed()
 
 
 def _delete_row(user: User) -> None:
