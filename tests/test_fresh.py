@@ -135,6 +135,13 @@ def test_what_cannot_be_the_password_is_no_guess(ada, redis):
         assert ada.post("/auth/fresh", json={"password": PASSWORD}).status_code == 200
 
 
+def test_where_there_is_no_password_none_is_counted(make_app, redis):
+    browser = make_app(MAGICAUTH_PASSWORDS="off").test_client()
+    sign_up(browser)
+    with later(redis, 1000):
+        assert {browser.post("/auth/fresh", json={"password": PASSWORD}).status_code for _ in range(12)} == {401}
+
+
 def test_a_program_is_told_what_it_takes(ada, redis):
     assert ada.get("/account/password", headers=JSON).get_json()["has_password"] is True
     with later(redis, 1000):

@@ -4,6 +4,7 @@ import pytest
 from flask import abort, flash, g, render_template_string, request, send_file, session
 from flask.testing import FlaskClient
 from instruments import failing, redis_commands, session_id
+from jinja2 import StrictUndefined
 from markupsafe import escape
 from pages import JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up, sign_up_by_mail
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -82,6 +83,12 @@ def test_files_of_its_own_may_be_called_as_those_that_ours_import(redis, redis_u
     client = app.test_client()
     sign_up(client)
     assert [client.get(path).status_code for path in ("/account", "/auth/reset", "/nowhere")] == [200, 200, 404]
+
+
+def test_a_site_may_be_strict_about_what_its_templates_know(make_new_app):
+    app = make_new_app()
+    app.test_client_class, app.jinja_env.undefined = FlaskClient, StrictUndefined
+    walk(app)
 
 
 @pytest.mark.parametrize("name", ["message", "context", "number", "singular", "plural", "self"])
@@ -285,6 +292,7 @@ def test_what_a_site_says_of_an_error_is_text(app, breaks):
     answer = client.get("/full")
     assert answer.status_code == 409
     assert escape(said) in answer.text and "<img" not in answer.text
+    assert ("<strong>" in answer.text) == (not breaks)
     assert client.get("/full", headers=JSON).get_json()["message"] == said
 
 

@@ -97,6 +97,6 @@ def test_what_a_site_holds_is_in_it_and_stands_for_nothing_of_ours(ada):
     assert held["notes"] == [EMAIL] and held["user"]["email"] == EMAIL
     with before_export.connected_to(lambda *_, **__: {"notes": object()}), pytest.raises(AssertionError):
         ada.get("/account/export.json")
-    assert ada.get("/account/activity", headers=JSON).get_json()["events"][0]["action"] == "user:exported"
-    assert [event["action"] for event in held["activity"]].count("user:exported") == 1
+    events = ada.get("/account/activity", headers=JSON).get_json()["events"]
+    assert [event["action"] for event in events].count("user:exported") == 1
     assert "notes" not in ada.get("/account/export.json").get_json()
