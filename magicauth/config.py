@@ -26,7 +26,10 @@ DAY = 86_400
 # Seconds or guesses: what Redis can count with.
 _MOST = 999_999_999_999
 # Flask's and Flask-SQLAlchemy's, which follow from settings of ours or keep the sign-in safe.
-_SET_HERE = r"SESSION_|(APPLICATION_ROOT|PERMANENT_SESSION_LIFETIME|MAX_CONTENT_LENGTH|SQLALCHEMY_DATABASE_URI)$"
+_SET_HERE = (
+    r"SESSION_|(APPLICATION_ROOT|PERMANENT_SESSION_LIFETIME|SQLALCHEMY_DATABASE_URI"
+    r"|MAX_CONTENT_LENGTH|MAX_FORM_PARTS|MAX_FORM_MEMORY_SIZE)$"
+)
 # In a letter's subject, which is one line: of mail that may have 998 octets.
 _LINE_LENGTH = 80
 # What is less like a setting of ours than that is not taken for one.
@@ -223,7 +226,12 @@ SETTINGS = [
         [],
         "Earlier secret keys, comma-separated: codes and links made under them stay good.",
     ),
-    Setting("PUBLIC_URL", _public_url, None, "Base of mailed links; the Host and Origin that are allowed."),
+    Setting(
+        "PUBLIC_URL",
+        _public_url,
+        None,
+        "Base of mailed links; the Host and Origin that are allowed. https, but for loopback names.",
+    ),
     Setting(
         "DATABASE_URL",
         _database_url,
@@ -277,7 +285,7 @@ SETTINGS = [
         "MAGICAUTH_SESSION_IDLE",
         _whole(1),
         1800,
-        "Seconds after its last use that a session ends; a quarter or a minute less at most.",
+        "Seconds without use after which a session ends; at most a quarter of them, or a minute, earlier.",
     ),
     Setting("MAGICAUTH_SESSION_ABSOLUTE", _whole(1), 43_200, "Seconds after its sign-in that a session ends."),
     Setting("MAGICAUTH_REMEMBER_IDLE", _whole(1), 14 * DAY, "The same for `keep me signed in`: after its last use."),
@@ -289,19 +297,34 @@ SETTINGS = [
         "5 per hour; 10 per day",
         "Letters asked for by strangers, for one address.",
     ),
-    Setting("MAGICAUTH_LIMIT_MAILS_PER_IP", _limit, "20 per hour", "Letters asked for from one client address."),
+    Setting(
+        "MAGICAUTH_LIMIT_MAILS_PER_IP",
+        _limit,
+        "20 per hour",
+        "Letters asked for by strangers, from one client address.",
+    ),
     Setting("MAGICAUTH_LIMIT_MAILS_GLOBAL", _limit, "600 per hour", "Letters asked for by all strangers."),
     Setting(
         "MAGICAUTH_LIMIT_CODES_PER_ACCOUNT",
         _limit,
         "10 per 10 minutes; 20 per hour; 50 per day",
-        "Wrong codes over all challenges of an address.",
+        "Wrong codes of strangers over all challenges of an address.",
     ),
-    Setting("MAGICAUTH_LIMIT_CODES_PER_IP", _limit, "50 per hour", "Wrong codes from one client address."),
-    Setting("MAGICAUTH_LIMIT_CODES_GLOBAL", _limit, "1000 per 5 minutes", "Wrong codes of everybody."),
-    Setting("MAGICAUTH_LIMIT_PASSWORDS_PER_ACCOUNT", _limit, "10 per 5 minutes", "Wrong passwords for an address."),
-    Setting("MAGICAUTH_LIMIT_PASSWORDS_PER_IP", _limit, "20 per 5 minutes", "Wrong passwords from one client address."),
-    Setting("MAGICAUTH_LIMIT_PASSWORDS_GLOBAL", _limit, "1000 per 5 minutes", "Wrong passwords of everybody."),
+    Setting("MAGICAUTH_LIMIT_CODES_PER_IP", _limit, "50 per hour", "Wrong codes of strangers from one client address."),
+    Setting("MAGICAUTH_LIMIT_CODES_GLOBAL", _limit, "1000 per 5 minutes", "Wrong codes of all strangers."),
+    Setting(
+        "MAGICAUTH_LIMIT_PASSWORDS_PER_ACCOUNT",
+        _limit,
+        "10 per 5 minutes",
+        "Wrong passwords of strangers for an address.",
+    ),
+    Setting(
+        "MAGICAUTH_LIMIT_PASSWORDS_PER_IP",
+        _limit,
+        "20 per 5 minutes",
+        "Wrong passwords of strangers from one client address.",
+    ),
+    Setting("MAGICAUTH_LIMIT_PASSWORDS_GLOBAL", _limit, "1000 per 5 minutes", "Wrong passwords of all strangers."),
     Setting("MAGICAUTH_TRUSTED_PROXIES", _whole(0, 10), 0, "How many proxies in front may set `X-Forwarded-*`."),
     Setting(
         "MAGICAUTH_ALLOWED_ORIGINS",
@@ -349,7 +372,7 @@ def for_flask(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What is given to `create_app` for Flask, other extensions or the site itself. Raises ConfigError."""
     problems = [f"{name} is {words}." for name, words in unknown(settings).items()]
     kept_back = [name for name in settings if re.match(_SET_HERE, name)]
-    problems += [f"{name} is magicauth's to set: see docs/configuration.md." for name in kept_back]
+    problems += [f"{name} is magicauth's to set: see docs/customising.md." for name in kept_back]
     if problems:
         raise ConfigError(problems)
     return {name: value for name, value in settings.items() if name not in _KNOWN}

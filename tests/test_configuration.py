@@ -24,8 +24,11 @@ HEAD = """\
 # Configuration
 
 Every setting is an environment variable; an empty one counts as unset. `create_app({"NAME": "value"})` goes before the
-environment. What is missing or wrong is named all at once, one sentence each, and nothing starts. `flask doctor` checks
-the settings of a deployment, and what they lead to.
+environment. What is missing or wrong is named all at once, one sentence each, and nothing starts (what `create_app` is
+given and does not know, before all else). `flask doctor` checks the settings of a deployment, and what they lead to.
+
+To the limits a stranger is a browser that has not signed in to the account before. One that has (the cookie
+`magicauth-device`) has the limit `…_PER_ADDRESS` or `…_PER_ACCOUNT` for itself, and is counted in no other.
 
 `python tests/test_configuration.py` makes this page from `SETTINGS` in [magicauth/config.py](../magicauth/config.py).
 

@@ -372,6 +372,18 @@ def test_an_inbox_cannot_be_flooded(owner, mailbox, email):
     assert other_browser(owner).post("/auth/reset", json={"email": email}).status_code == 429
 
 
+def test_nor_by_other_spellings_of_its_address(make_app):
+    client = make_app().test_client()
+    spellings = (
+        "ada.lovelace@gmail.com",
+        "adalovelace@gmail.com",
+        "a.d.a.lovelace+x@gmail.com",
+        "AdaLovelace@googlemail.com",
+    )
+    told = [client.post("/users/magic_link", json={"email": spellings[n % 4]}).status_code for n in range(6)]
+    assert told == [200] * 5 + [429]
+
+
 def test_a_flooded_address_still_mails_its_owners_known_browser(owner, mailbox):
     for _ in range(6):
         other_browser(owner).post("/auth", json={"email": EMAIL})

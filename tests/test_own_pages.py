@@ -497,7 +497,11 @@ def test_after_a_page_that_was_looked_at_no_button_is_to_be_pressed_once_more(cl
 
 
 @pytest.mark.parametrize(
-    "name", ["SESSION_COOKIE_SAMESITE", "MAX_CONTENT_LENGTH", "SQLALCHEMY_DATABASE_URI", "PERMANENT_SESSION_LIFETIME"]
+    "name",
+    [
+        *("SESSION_COOKIE_SAMESITE", "PERMANENT_SESSION_LIFETIME", "SQLALCHEMY_DATABASE_URI"),
+        *("MAX_CONTENT_LENGTH", "MAX_FORM_PARTS", "MAX_FORM_MEMORY_SIZE"),
+    ],
 )
 def test_what_follows_from_settings_of_ours_is_not_given_beside_them(tmp_path, name):
     with pytest.raises(ConfigError, match=rf"{name} is magicauth's to set"):

@@ -1,4 +1,4 @@
-"""What happened to accounts: the append-only `audit` table."""
+"""What happened to accounts: the `audit` table. Rows are added to it; only `audit.forget` changes any."""
 
 import uuid
 from datetime import datetime

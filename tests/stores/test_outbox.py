@@ -395,7 +395,7 @@ def test_a_message_with_a_line_break_in_a_header_is_not_sent(app, office):
     assert office.messages == []
 
 
-def test_a_name_cannot_write_headers_or_add_recipients(app, office, redis):
+def test_an_address_cannot_write_headers_or_add_recipients(app, office, redis):
     browser = app.test_client()
     for email in (
         "a@example.org\r\nBcc: eve@example.org",
