@@ -31,7 +31,7 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its files there witho
 _METRICS = "magicauth-metrics-"
 # Of this master: one that USR2 put in the place of another must not count in what that one takes away.
 _OUR_METRICS = f"{_METRICS}{os.getpid()}-"
-# Seconds that a client may pause in the middle of a request.
+# Seconds that a client may pause in the middle of a request, or of taking its answer.
 _SILENCE_MOST = 5
 # gunicorn's words for a client that it could not read from.
 _OF_CLIENTS = ("Socket error processing request.", "Error handling request (no URI read)")
@@ -55,14 +55,21 @@ def _bind() -> str:
 
 
 def _count_over_all_workers() -> None:
-    # What each worker counted lies in files that prometheus-client adds up. HUP finds the folder made.
-    chosen = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")).name
-    if os.environ.get("MAGICAUTH_METRICS_TOKEN") and (not chosen or _of_another_master(chosen)):
+    # What each worker counted lies in files that prometheus-client adds up. HUP finds the folder made, unless something
+    # has emptied /tmp meanwhile: without one no worker would start.
+    chosen = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
+    if not os.environ.get("MAGICAUTH_METRICS_TOKEN"):
+        return
+    if not chosen.name or _of_another_master(chosen.name) or (_is_ours(chosen.name) and not chosen.is_dir()):
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=_OUR_METRICS)
 
 
+def _is_ours(folder: str) -> bool:
+    return folder.startswith(_OUR_METRICS)
+
+
 def _of_another_master(folder: str) -> bool:
-    return folder.startswith(_METRICS) and not folder.startswith(_OUR_METRICS)
+    return folder.startswith(_METRICS) and not _is_ours(folder)
 
 
 class AccessLog(Logger):
@@ -131,11 +138,16 @@ class Worker(ThreadWorker):
             os._exit(Arbiter.WORKER_BOOT_ERROR)
 
 
+def pre_fork(_: Any, __: Any) -> None:
+    _count_over_all_workers()
+
+
 def post_worker_init(worker: Any) -> None:
     for listener in worker.sockets:
-        # Connections inherit it. A thread reads a request without any other bound: as many silent clients as there are
-        # threads would stop the server.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _SILENCE_MOST, 0))
+        # Connections inherit them. A thread reads a request, and writes an answer, without any other bound: as many
+        # silent clients as there are threads would stop the server.
+        for bound in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.setsockopt(socket.SOL_SOCKET, bound, struct.pack("ll", _SILENCE_MOST, 0))
     # After the fork: threads do not survive one. Where something is wrapped around the app, its first request does it.
     outbox = getattr(worker.wsgi, "extensions", {}).get("magicauth-outbox")
     if outbox is not None and worker.wsgi.config["MAGICAUTH_MAIL_WORKER"] == "embedded":
@@ -153,7 +165,7 @@ def worker_exit(_: Any, __: Any) -> None:
 def on_exit(_: Any) -> None:
     # One that an operator chose stays.
     folder = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
-    if folder.name.startswith(_OUR_METRICS):
+    if _is_ours(folder.name):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -170,6 +182,8 @@ graceful_timeout = 30
 keepalive = 5
 # The most it takes: the sign-in page that carries the longest `next`, percent-encoded, is longer than the default.
 limit_request_line = 8190
+# It would wait for a client that does not read for ever, whatever bound its socket has.
+sendfile = False
 # Which proxies are believed is MAGICAUTH_TRUSTED_PROXIES' business alone: gunicorn believes none.
 forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}

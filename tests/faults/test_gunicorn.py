@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -171,6 +173,19 @@ def test_kill_9_of_a_worker_keeps_sessions_and_open_questions(our, ada, new, ema
     assert new.post("/verify", data={"OTP": code}).headers["Location"] == "/home"
 
 
+def test_counts_that_something_took_out_of_tmp_stop_no_worker(our, ada):
+    name_at_home(ada)
+    before = our.gunicorn.workers
+    shutil.rmtree(metrics_folder(before))
+    assert metrics(ada) > 0
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: len(now := our.gunicorn.workers) == 2 and before[0] not in now, PATIENCE)
+    our.gunicorn.process.signal(signal.SIGHUP)
+    wait_for_others(our.gunicorn, our.gunicorn.workers)
+    name_at_home(ada)
+    assert metrics(ada) == 1
+
+
 def test_kill_9_of_everything_sends_every_queued_letter_once(our, new, email):
     addresses = {f"user{number}-{email}" for number in range(LETTERS)}
     our.mail_server.answer = "451 later"
@@ -201,6 +216,12 @@ def test_clients_that_fall_silent_in_the_middle_of_a_request_do_not_stop_the_ser
             open_ones.enter_context(connected(server)).sendall(half.encode())
         with server.browser() as browser:
             assert browser.get("/healthz", timeout=PATIENCE_WITH_SILENCE).status_code == 200
+            for _ in range(2):
+                ask_and_read_nothing(open_ones.enter_context(connected(server)), host(server))
+            # Until what the kernel keeps for them is full, no thread waits for them.
+            full = time.monotonic() + 4
+            while time.monotonic() < full:
+                assert browser.get("/healthz", timeout=PATIENCE_WITH_SILENCE).status_code == 200
         server.process.signal(signal.SIGTERM)
         assert server.process.wait(SECONDS_TO_END) == 0
         # Else anybody could fill the log.
@@ -254,6 +275,15 @@ def host(gunicorn: Gunicorn) -> str:
 def connected(gunicorn: Gunicorn) -> socket.socket:
     """A connection that says nothing by itself."""
     return socket.create_connection(("127.0.0.1", httpx.URL(gunicorn.url).port))
+
+
+def ask_and_read_nothing(client: socket.socket, host: str) -> None:
+    """Asks until the server, which waits for its answers to be taken, reads no more either."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(1)
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        while True:
+            client.sendall(f"GET /static/app.css HTTP/1.1\r\nHost: {host}\r\n\r\n".encode() * 100)
 
 
 @contextlib.contextmanager
