@@ -36,6 +36,9 @@ _OLD_AFTER = 60
 # Seconds after which a change that is not committed will not be, and whoever knows a newer key would have sent it.
 _NEVER_AFTER = 60
 _WORKER_THREADS = 2
+# Seconds for which a mail server that was not there is left alone: else each of the thousands of letters that wait
+# would be written and tried anew every half minute.
+_LEFT_ALONE = 1.0
 # A thread of the worker looks after so many milliseconds whether it is to stop, at the latest.
 _POLL_MS = 250
 # A worker that was silent for this long is dead, and its letters are handed out again.
@@ -140,6 +143,7 @@ class Outbox:
         )
         self._worker: dramatiq.Worker | None = None
         self._lock = threading.Lock()
+        self._left_alone_until = 0.0
         of_this_process.add(self)
 
     def put(self, job: Job, life: int = _LETTER_LIFE) -> None:
@@ -188,6 +192,8 @@ class Outbox:
                 _drop(job, str(reason))
 
     def _send_now(self, job: Job) -> None:
+        # First, for a letter may be out of date afterwards.
+        self.broker.stopping.wait(max(0.0, self._left_alone_until - time.monotonic()))
         if job.challenge_id and not keyring().knows(job.challenge_id):
             # Another process, which was started with a newer key, can.
             raise NotYet("its key is not known here")
@@ -210,6 +216,8 @@ class Outbox:
             _note(job, "failed", "refused" if is_there else "failed", type(error).__name__)
             # What a mail server answers is left out; a mistake of ours is not.
             ours = not isinstance(error, smtplib.SMTPException | OSError)
+            if not (is_there or ours):
+                self._left_alone_until = time.monotonic() + _LEFT_ALONE
             log.warning("letter not sent: %s", type(error).__name__, extra={"letter": job.letter}, exc_info=ours)
             raise _NotSent(final=not smtp.worth_a_retry(error)) from None
         # It is out: a Redis that went away meanwhile must not have it sent again.
@@ -251,8 +259,9 @@ def put(job: Job, life: int = _LETTER_LIFE) -> None:
 
 @dataclass(frozen=True)
 class Status:
-    """How the post stands. `oldest` is the age in seconds of the oldest letter that waits for its first try (one that a
-    single mail server puts off for hours is nobody's fault); `last` is how the last delivery went, "" if there was
+    """How the post stands. `waiting` counts what a worker has in hand too; `oldest` is the age in seconds of the oldest
+    letter that waits for its first try, or for its end (one that a single mail server puts off for hours is nobody's
+    fault); `last` is how the last delivery went, "" if there was
     none, `reason` why it failed; `degraded` whether letters do not get through as they should, as far as anybody may
     know."""
 
@@ -268,18 +277,28 @@ class Status:
 def status() -> Status:
     """How the post stands now. Raises RedisError."""
     client, name = redis(), f"{NAMESPACE}:{QUEUE}"
-    waiting = client.llen(name)
+    waiting = client.hlen(f"{name}.msgs")
     retrying = client.hlen(f"{name}.DQ.msgs")
     dead = client.zcard(f"{name}.XQ")
-    head = client.lindex(name, 0)
-    body = client.hget(f"{name}.msgs", head) if head else None
-    oldest = time.time() - json.loads(body)["message_timestamp"] / 1000 if body else 0.0
+    since = _oldest(client, name)
+    oldest = time.time() - since if since else 0.0
     state = {key.decode(): value.decode() for key, value in client.hgetall(_STATE_KEY).items()}
     # Where sign-up is not open, not every stranger's letter is written: that one was refused would tell whose was.
     refused = state.get("last") == "refused" and current_app.config["MAGICAUTH_SIGN_UP"] == "open"
     degraded = state.get("last") == "failed" or refused or oldest > _OLD_AFTER
     last, reason = state.get("last", ""), state.get("reason", "")
     return Status(waiting, retrying, dead, max(0.0, oldest), last, reason, degraded)
+
+
+def _oldest(client: Any, name: str) -> float | None:
+    """When the oldest letter of those at the head of the queue, and in the hand of a worker, was queued."""
+    pipeline = client.pipeline(transaction=False)
+    for worker in client.zrange(f"{NAMESPACE}:__heartbeats__", 0, -1):
+        pipeline.smembers(f"{NAMESPACE}:__acks__.{worker.decode()}.{QUEUE}")
+    head = client.lindex(name, 0)
+    ids = {message_id for in_hand in pipeline.execute() for message_id in in_hand} | ({head} if head else set())
+    letters = [json.loads(body) for body in client.hmget(f"{name}.msgs", *ids) if body] if ids else []
+    return min((one["message_timestamp"] / 1000 for one in letters if not one["options"].get("retries")), default=None)
 
 
 def is_failing() -> bool:

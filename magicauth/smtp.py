@@ -4,20 +4,71 @@ import smtplib
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import flask_mail
 from flask import current_app
 
 _SMTP_TIMEOUT = 10.0
-# Mail servers close connections that say nothing; ours does so first.
+# For all that is said until a letter is handed over: one that answers in drips would hold the thread for ever.
+_CONVERSATION_MOST = 30.0
+# Mail servers close connections that say nothing; a letter is not given to one that may just be closing.
 _CONNECTION_IDLE = 5.0
+
+
+class _Answers:
+    """What a mail server says, line by line, until a moment: smtplib's time-out begins anew with each byte."""
+
+    def __init__(self, sock: Any, until: Callable[[], float]) -> None:
+        self._sock, self._until, self._read = sock, until, b""
+
+    def readline(self, most: int) -> bytes:
+        """As a file's. Raises TimeoutError."""
+        while b"\n" not in self._read and len(self._read) < most:
+            left = self._until() - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self._sock.settimeout(min(left, _SMTP_TIMEOUT))
+            if not (more := self._sock.recv(most)):
+                break
+            self._read += more
+        end = min(self._read.find(b"\n") + 1 or most, most)
+        line, self._read = self._read[:end], self._read[end:]
+        return line
+
+    def close(self) -> None:
+        """Nothing: the socket is closed by whoever opened it."""
+
+
+class _Bounded(smtplib.SMTP):
+    """smtplib's conversation, which ends in time whatever the server says. `ends` is by the monotonic clock."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.begin()
+        super().__init__(*arguments, **options)
+
+    def begin(self) -> None:
+        """Gives it all its time again."""
+        self.ends = time.monotonic() + _CONVERSATION_MOST
+        if self.sock is not None:
+            self.sock.settimeout(_SMTP_TIMEOUT)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """The server's next answer. Raises SMTPServerDisconnected."""
+        if self.file is None:
+            self.file: Any = _Answers(self.sock, lambda: self.ends)
+        return super().getreply()
+
+
+class _BoundedOverTls(_Bounded, smtplib.SMTP_SSL):
+    """The same, encrypted from the start."""
 
 
 class MailConnection(flask_mail.Connection):
     """Flask-Mail's connection with what it lacks: a time-out, and certificates that are checked."""
 
-    host: smtplib.SMTP
+    host: _Bounded
 
     def send(self, message: flask_mail.Message, envelope_from: Any = None) -> None:
         """Sends a letter whose addresses are as SMTP wants them: Flask-Mail's parses each again, which took as long as
@@ -29,15 +80,15 @@ class MailConnection(flask_mail.Connection):
         )
         flask_mail.email_dispatched.send(current_app._get_current_object(), message=message)  # type: ignore[attr-defined]
 
-    def configure_host(self) -> smtplib.SMTP:
+    def configure_host(self) -> _Bounded:
         """An SMTP connection, logged in. Raises OSError or SMTPException."""
         mail = self.mail
-        host: smtplib.SMTP
+        host: _Bounded
         if mail.use_ssl:
             context = ssl.create_default_context()
-            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=_SMTP_TIMEOUT, context=context)
+            host = _BoundedOverTls(mail.server, mail.port, timeout=_SMTP_TIMEOUT, context=context)
         else:
-            host = smtplib.SMTP(mail.server, mail.port, timeout=_SMTP_TIMEOUT)
+            host = _Bounded(mail.server, mail.port, timeout=_SMTP_TIMEOUT)
         try:
             if mail.use_tls:
                 host.starttls(context=ssl.create_default_context())
@@ -73,6 +124,8 @@ class PostOffice:
     def reach(self) -> None:
         """Sees that the server is there. Raises SMTPException or OSError."""
         connection: MailConnection | None = getattr(self._here, "connection", None)
+        if connection is not None:
+            connection.host.begin()
         if connection is not None and (
             time.monotonic() - self._here.used > _CONNECTION_IDLE or not _answers(connection.host)
         ):
@@ -97,7 +150,7 @@ def worth_a_retry(error: Exception) -> bool:
     return True
 
 
-def _answers(host: Any) -> bool:
+def _answers(host: _Bounded) -> bool:
     try:
         return bool(host.noop()[0] == 250)
     except (smtplib.SMTPException, OSError):

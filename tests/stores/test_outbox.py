@@ -272,6 +272,24 @@ def test_letters_wait_while_the_mail_server_is_away(redis, redis_url, tmp_path):
     office.close()
 
 
+def test_a_mail_server_that_is_away_is_not_asked_anew_for_each_letter_that_waits(redis, redis_url, tmp_path):
+    office = PostOffice()
+    with quiet_app(redis_url, tmp_path, MAIL_SERVER="127.0.0.1", MAIL_PORT=str(office.port)) as app:
+        for number in range(40):
+            app.test_client().post("/auth", data={"email": f"x{number}@example.org"})
+        began = time.monotonic()
+
+        def asked() -> int:
+            with app.app_context():
+                return outbox.counts().get(("sign_in", "failed"), 0)
+
+        with delivering(app):
+            wait_for(lambda: asked() > 2)
+            # Each of its two threads, now and then.
+            assert asked() <= 2 * (1 + (time.monotonic() - began) / outbox._LEFT_ALONE)
+    office.close()
+
+
 def test_one_conversation_carries_many_letters(app, office):
     for number in range(6):
         app.test_client().post("/auth", data={"email": f"x{number}@example.org"})
