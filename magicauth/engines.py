@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import hashlib
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,8 @@ _COMMAND_TIMEOUT = 1.0
 _SENTINEL_TIMEOUT = 0.25
 # Each thread of the server holds one; redis-py's own bound of 100 answered a burst of more with 503.
 _REDIS_CONNECTIONS = 1000
+# Seconds, and tries: a firewall or NAT that forgets idle connections would make the next request wait for nobody.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 # What Redis, a Sentinel or a Cluster raises when it is away, full, read-only or too slow.
 REDIS_IS_AWAY = (RedisError, RedisClusterException)
 # redis-py raises IndexError where the nodes own no slots yet.
@@ -42,6 +45,12 @@ def connect(url: str) -> Any:
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
+    if parts.scheme != "unix":
+        options["socket_keepalive"] = True
+        # As far as the system knows them.
+        options["socket_keepalive_options"] = {
+            getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
+        }
     if "+" not in parts.scheme:
         return Redis.from_url(url, **options)
     # What redis-py reads of a URL, for those of which it reads none.

@@ -40,6 +40,8 @@ _PREFIX = "magicauth:session:"
 # For so many seconds a sign-in that looked its user up before all his sessions were ended may still write one; the
 # guards check any that are written later.
 _ENDED_LIFE = 2 * _SLIDE_AFTER
+# Of one account: a program that signs in anew each minute fills neither Redis nor the page that lists them.
+_SESSIONS_MOST = 100
 # Seconds that a session's next id is known to a sign-out that began under the one before.
 _RENEWED_LIFE = 10
 
@@ -295,11 +297,16 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
         pipeline.set(_key(session.sid or ""), encode(session.data), ex=life, nx=True)
         if signed_in:
             _index(pipeline, session)
+            pipeline.zrange(_index_key(session["user_id"]), 0, -_SESSIONS_MOST)
             pipeline.get(_ended_key(session["user_id"]))
-        *_, last = pipeline.execute()
-        if signed_in and session["epoch"] < int(last or 0):
-            self._end(session)
-            raise SignInRequired(reason="every session of the account was ended meanwhile")
+        answers = pipeline.execute()
+        if signed_in:
+            first_to_end, last = answers[-2:]
+            if session["epoch"] < int(last or 0):
+                self._end(session)
+                raise SignInRequired(reason="every session of the account was ended meanwhile")
+            if len(first_to_end) > 1:
+                _make_room(session, first_to_end)
         # Not before the new one stands: a Redis that is full still deletes, and one may die in between.
         return session.replaced is None or self._end_replaced(session, session.replaced)
 
@@ -448,6 +455,19 @@ def _index(pipeline: Any, session: Session) -> None:
     pipeline.expire(
         key, current_app.config["MAGICAUTH_REMEMBER_ABSOLUTE"] + current_app.config["MAGICAUTH_SESSION_ABSOLUTE"]
     )
+
+
+def _make_room(session: Session, first_to_end: list[bytes]) -> None:
+    """Ends as many of the sessions that would be the first to end as the account has too many. This one stays; the one
+    that it carries on goes anyway."""
+    stay = {digest(sid) for sid in (session.sid, session.replaced) if sid}
+    too_many = len(first_to_end) - 1 - (session.replaced is not None and session.owner == session["user_id"])
+    others = [stored for member in first_to_end if (stored := member.decode()) not in stay]
+    pipeline = redis().pipeline(transaction=False)
+    for store_id in others[:too_many]:
+        pipeline.delete(_PREFIX + store_id)
+        pipeline.zrem(_index_key(session["user_id"]), store_id)
+    pipeline.execute()
 
 
 def _indexed(user_id: str) -> list[str]:

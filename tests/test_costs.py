@@ -228,6 +228,8 @@ def test_a_wrong_code_costs_the_same_for_every_address(app, count):
 
 @pytest.mark.parametrize("path", ["/users/magic_link", "/auth/reset"])
 def test_asking_for_other_letters_costs_the_same_for_every_address(app, count, path):
+    # The server learns the scripts with the first that uses them.
+    app.test_client().post(path, data={"email": "joe@example.org"})
     costs = {
         email: [
             _costs(count, lambda email=email: app.test_client().post(path, data={"email": email})) for _ in range(2)

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm.exc import StaleDataError
 
-from magicauth import audit, mail, sessions
+from magicauth import audit, challenges, mail, sessions
 from magicauth.addresses import parse_email
 from magicauth.errors import N_, Invalid
 from magicauth.extensions import db
@@ -37,6 +37,9 @@ def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
     doer = replace(visitor, ip="", browser="") if by_owner else visitor
     audit.commit(Action.DELETED, doer, user, event_id=event_id)
     sessions.revoke_all(user_id, above_every_epoch)
+    # They open nothing any more, and hold the address.
+    challenges.void_change(user_id)
+    challenges.void_warnings(user_id, since=0)
 
 
 def _require_as_read(user: User) -> None:

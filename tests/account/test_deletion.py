@@ -39,6 +39,16 @@ def test_the_account_is_gone_and_everybody_is_signed_out(app, ada, mailbox):
     assert app.test_cli_runner().invoke(args=["users", "show", EMAIL]).exit_code == 1
 
 
+def test_links_of_warnings_and_of_a_change_of_address_go_with_it(ada, mailbox, redis):
+    ada.post("/account/password", data={"old_password": PASSWORD, "password": "another long phrase"})
+    mailbox.last(EMAIL)
+    ada.post("/account/email", data={"email": "ada@lovelace.example"})
+    mailbox.last("ada@lovelace.example")
+    assert len(redis.keys("magicauth:challenge:*")) == 2
+    assert ada.post("/account/delete", data={"email": EMAIL}).location == "/auth"
+    assert redis.keys("magicauth:challenge:*") == []
+
+
 def test_the_letter_says_who_deleted_it(app, ada, mailbox):
     other = other_browser(ada)
     sign_up(other, "bob@example.org")

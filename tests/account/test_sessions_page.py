@@ -9,7 +9,7 @@ from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, s
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import event
 
-from magicauth import audit
+from magicauth import audit, sessions
 from magicauth.extensions import db
 from magicauth.models import Action
 
@@ -125,6 +125,23 @@ def test_what_has_expired_or_was_signed_out_is_not_listed(ada, phone, redis):
         assert is_signed_in(ada)
         with later(redis, 1000):
             assert [session["current"] for session in listed(ada)] == [True]
+
+
+def test_an_account_has_so_many_sessions_and_the_first_to_end_makes_room(ada, monkeypatch):
+    monkeypatch.setattr(sessions, "_SESSIONS_MOST", 3)
+    others = [other_browser(ada) for _ in range(4)]
+    for other in others[:2]:
+        sign_in(other, remember="on")
+    assert is_signed_in(ada)
+    # What is renewed takes no other's place.
+    before = session_id(others[0])
+    assert others[0].post("/auth/fresh", data={"password": PASSWORD}).location and session_id(others[0]) != before
+    assert [is_signed_in(browser) for browser in (ada, *others[:2])] == [True] * 3
+    for other in others[2:]:
+        # One that would be the first to end itself.
+        sign_in(other)
+    assert [is_signed_in(browser) for browser in (ada, *others)] == [False, True, True, False, True]
+    assert len(listed(others[0])) == 3
 
 
 def test_a_sign_in_under_way_is_no_session_yet(ada):
