@@ -209,11 +209,11 @@ def _run(view: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def _know_device(user: User) -> None:
-    email = user.canonical_email
+    email, epoch = user.canonical_email, user.session_epoch
 
     @after_this_request
     def remember_device(response: Any) -> Any:
-        visitor.remember_device(response, email)
+        visitor.remember_device(response, email, epoch)
         return response
 
 

@@ -28,6 +28,8 @@ _ZXCVBN_LENGTH = 40
 _LETTER_LIKE, _PLAIN = "@({[<!|$+%", "~^&*_=;:?#"
 _LETTER_LIKE_MOST = 2
 _WEAKEST_SCORE = 2
+# What may be left of a password without the words of whose it is, such as a year: then it is made of them.
+_REST_LEAST = 5
 _TOO_EASY = N_("This password is too easy to guess. Longer, or with an unusual word, is better.")
 _IN_WORDS = [
     _TOO_EASY,
@@ -98,6 +100,9 @@ def strength(password: str, email: str, name: str) -> tuple[int, str]:
     about = (email, name, current_app.config["MAGICAUTH_SITE_NAME"])
     words = [word for text in about for word in (text, *_words(text)) if len(word) > 2]
     score, kind = _guess(_made_plain(password[:_ZXCVBN_LENGTH]), words)
+    # zxcvbn takes several words, or a dot between them, for hard to guess, whosever they are.
+    if len(_rest(password, words)) < _REST_LEAST:
+        score = min(score, _WEAKEST_SCORE - 1)
     in_words = _FAIR.get(kind) if score == _WEAKEST_SCORE else None
     return score, in_words or _IN_WORDS[score]
 
@@ -125,6 +130,14 @@ def _made_plain(password: str) -> str:
     """The password with all but a few of its letter-like signs made plain ones, as hard to guess."""
     found = "".join(sign for sign in dict.fromkeys(password) if sign in _LETTER_LIKE)[_LETTER_LIKE_MOST:]
     return password.translate(str.maketrans(found, _PLAIN[: len(found)]))
+
+
+def _rest(password: str, words: list[str]) -> str:
+    """The letters and digits of a password but those words."""
+    rest = "".join(_words(password)).casefold()
+    for word in sorted({word.casefold() for word in words}, key=len, reverse=True):
+        rest = rest.replace(word, "")
+    return rest
 
 
 def _usable(password: str) -> bool:

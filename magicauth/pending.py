@@ -20,7 +20,8 @@ class Pending:
     """A question that this browser asked and what it has shown. `email` is canonical, `to` where the letters go: as it
     was typed, or as its account writes it. `user_id` stands only once something was proven; `epoch` is the user's then:
     a password or e-mail changed since makes it all void. `asked_before` are the ids of challenges that it asked for
-    earlier. `sent` and `until` are seconds since 1970."""
+    earlier. `was_known` says that the account knew this browser until its reset. `sent` and `until` are seconds since
+    1970."""
 
     challenge_id: str
     purpose: Purpose
@@ -34,6 +35,7 @@ class Pending:
     remember: bool = False
     to: str = ""
     asked_before: tuple[str, ...] = ()
+    was_known: bool = False
 
     @classmethod
     def asking(cls, challenge: Challenge, email: str, **fields: Any) -> "Pending":

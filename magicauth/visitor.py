@@ -56,18 +56,19 @@ class Visitor:
     language: str
     device_cookie: str = ""
 
-    def asker(self, email: str) -> Asker:
-        """How questions about `email` (canonical) from this visitor are counted."""
-        return Asker(email, self.ip, self.device(email))
+    def asker(self, email: str, epoch: int) -> Asker:
+        """How questions about `email` (canonical) from this visitor are counted; `epoch` is its account's, or 0."""
+        return Asker(email, self.ip, self.device(email, epoch))
 
-    def device(self, email: str, since: float = 0) -> str:
-        """The id of this browser if it has signed in to the account of `email` before, but after `since`, else ""."""
+    def device(self, email: str, epoch: int, since: float = 0) -> str:
+        """The id of this browser if it has signed in to the account of `email` before, but after `since`, else "". Not
+        before the change that raised the account's epoch to what it is: what ends a thief's sessions ends this too."""
         device_id, accounts = _read_device(self.device_cookie)
         oldest = max(time.time() - _DEVICE_COOKIE_LIFE, int(since) - 1)
         known = [
             tag
             for at, tag in accounts
-            if at > oldest and keyring().verify_tag(tag, "device", device_id, str(at), email)
+            if at > oldest and keyring().verify_tag(tag, *_known(device_id, at, email, epoch))
         ]
         return device_id if known else ""
 
@@ -108,7 +109,7 @@ def summary(user_agent: str) -> str:
     return " on ".join(filter(None, (browser, system)))
 
 
-def remember_device(response: Response, email: str) -> None:
+def remember_device(response: Response, email: str, epoch: int) -> None:
     """Gives the browser, which has just signed in to the account of `email`, the cookie that proves it."""
     device_id, accounts = _read_device(request.cookies.get(device_cookie_name(), ""))
     device_id = device_id or random_id()
@@ -116,11 +117,15 @@ def remember_device(response: Response, email: str) -> None:
     others = [
         (at, tag)
         for at, tag in accounts
-        if at > now - _DEVICE_COOKIE_LIFE and not keys.verify_tag(tag, "device", device_id, str(at), email)
+        if at > now - _DEVICE_COOKIE_LIFE and not keys.verify_tag(tag, *_known(device_id, at, email, epoch))
     ]
-    kept = [(now, keys.tag("device", device_id, str(now), email)), *others][:_ACCOUNTS_PER_DEVICE]
+    kept = [(now, keys.tag(*_known(device_id, now, email, epoch))), *others][:_ACCOUNTS_PER_DEVICE]
     value = device_id + "".join(f".{at}-{tag}" for at, tag in kept)
     cookies.give(response, device_cookie_name(), value, _DEVICE_COOKIE_LIFE)
+
+
+def _known(device_id: str, at: int, email: str, epoch: int) -> tuple[str, ...]:
+    return "device", device_id, str(at), email, str(epoch)
 
 
 def device_cookie_name() -> str:

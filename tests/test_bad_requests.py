@@ -213,7 +213,7 @@ def test_any_cookie_gets_the_answer_of_a_stranger(quiet, name, cookie):
 def test_no_cookie_but_one_of_ours_makes_a_browser_known_to_an_account(quiet, cookie):
     header = {"Cookie": f"magicauth-device={cookie}".encode().decode("latin-1").replace("\r", "").replace("\n", "")}
     with quiet.application.test_request_context("/", headers=header):
-        assert visitor().device(EMAIL) == ""
+        assert visitor().device(EMAIL, 0) == ""
 
 
 @pytest.mark.parametrize("referrer", ["http://[", "http://[::1", "http://a]b/", "\x7f", "//"])

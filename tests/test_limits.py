@@ -145,6 +145,15 @@ def test_a_device_cookie_counts_for_the_account_that_signed_in_there_and_no_othe
     assert try_password(owner, PASSWORD, "eve@example.org") == 429
 
 
+def test_a_device_cookie_counts_no_longer_when_all_other_sessions_were_ended(owner):
+    thief = other_browser(owner)
+    sign_in(thief)
+    sign_in(owner)
+    assert owner.post("/account/sessions/end_others").location == "/account/sessions"
+    assert [try_password(other_browser(owner)) for _ in range(4)][-1] == 429
+    assert (try_password(thief), try_password(owner)) == (429, 401)
+
+
 @pytest.mark.parametrize(
     "spoil", [lambda c: c[:-1], lambda c: c + "A", lambda c: "A" * 22 + c[22:], lambda c: c.swapcase()]
 )

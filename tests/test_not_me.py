@@ -180,11 +180,13 @@ def test_it_works_once(ada, thief, mailbox):
     other_browser(ada).post(link)
     letters = len(mailbox.all())
     sign_in(ada)
+    # Her browser is a new one too: it might be the thief's.
+    assert "New sign-in" in mailbox.all()[0].subject + mailbox.all()[1].subject
     for answer in (other_browser(ada).post(link, json={}), other_browser(ada).get(link, headers=JSON)):
         assert (answer.status_code, answer.get_json()["message"]) == (403, "Access denied.")
     assert other_browser(ada).get(link).status_code == 403
     assert is_signed_in(ada)
-    assert len(mailbox.all()) == letters + 1
+    assert len(mailbox.all()) == letters + 2
 
 
 def test_of_twenty_at_once_one_begins_a_reset_that_the_others_leave_good(app, ada, thief, mailbox):

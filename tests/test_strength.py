@@ -70,6 +70,28 @@ def test_it_says_how_strong_and_what_would_help(newcomer, password, score, words
     assert said(browser, password, token=token) == (score, words)
 
 
+@pytest.mark.parametrize(
+    "password",
+    [
+        "grace.hopper",
+        "Hopper, Grace",
+        "GraceHopper1906",
+        "grace_hopper",
+        "navy-yard.org",
+        "grace.hopper@navy-yard",
+        "!!navyyard2024",
+        "Yard of Grace",
+    ],
+)
+def test_it_refuses_what_is_made_of_name_and_address_however_they_are_joined(client, mailbox, password):
+    client.post("/users/magic_link", data={"email": "grace.hopper@navy-yard.org"})
+    form = {"token": mailbox.last().token, "name": "Grace Hopper"}
+    score, words = said(client, password, **form)
+    assert (score < 2, words) == (True, TOO_EASY)
+    assert client.post("/users/signup", json=form | {"password": password}).status_code == 400
+    assert said(client, "grace plants rhubarb", **form)[0] > 2
+
+
 @pytest.mark.parametrize("password", ["short", "x" * 129, "password1", EMAIL, "augusta king", "KingAugusta", PASSWORD])
 def test_it_refuses_what_the_form_refuses_in_the_same_words(newcomer, password):
     browser, token = newcomer

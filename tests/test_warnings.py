@@ -209,6 +209,21 @@ def test_a_stranger_to_whom_nothing_happened_is_not_written_to(ada, mailbox):
     assert mailbox.all() == []
 
 
+@pytest.mark.parametrize("act", [end_the_other_sessions, change_the_password, choose_a_forgotten_password])
+def test_a_browser_whose_session_ended_with_all_others_is_a_new_one_again(ada, mailbox, act):
+    thief = other_browser(ada)
+    sign_in(thief)
+    act(ada, mailbox)
+    seen = len(warnings(mailbox))
+    password = PASSWORD if act is end_the_other_sessions else NEW
+    sign_in(thief, password=password)
+    assert warnings(mailbox)[0].subject == "New sign-in to magicauth" and len(warnings(mailbox)) == seen + 1
+    # The one that ended them is not.
+    ada.post("/logout")
+    sign_in(ada, password=password)
+    assert len(warnings(mailbox)) == seen + 1
+
+
 def test_an_account_without_a_password_is_warned_as_well(app):
     assert app.test_cli_runner().invoke(args=["users", "create", EMAIL]).exit_code == 0
     browser, mailbox = app.test_client(), Letters(app)

@@ -48,7 +48,7 @@ def finish_or_ask(pending: Pending, message: str = "OK") -> Response:
         keep_pending(pending, risen=True)
         return go(onward, message)
     user = sign_in.next_step(pending)[0]
-    sign_in.finished(user, visitor())
+    sign_in.finished(user, visitor(), was_known=pending.was_known)
     guards.start_session(user, pending.proofs, remember=pending.remember)
     return go(pending.next or "/home", message)
 

@@ -56,7 +56,8 @@ def ask(
     `email` is the canonical address that the letter counts against, unless a link that works once stands for it.
     `before_letter` notes what must be known of a challenge that somebody can answer.
     """
-    asker = visitor.asker(email)
+    epoch = user.session_epoch if user else 0
+    asker = visitor.asker(email, epoch)
     if counted:
         limits.take("mails", asker)
     challenge = challenges.issue(
@@ -64,7 +65,7 @@ def ask(
         to,
         challenge_id,
         user_id=user.id.hex if user else "",
-        epoch=user.session_epoch if user else 0,
+        epoch=epoch,
         ip=visitor.ip if counted else "",
         device=asker.device,
         browser=visitor.browser,
@@ -111,7 +112,7 @@ def resend(pending: Pending, visitor: Visitor, epoch: int, renew: Callable[[str]
     # Not before: who asked for somebody else's address would learn at once that the account was changed.
     if challenge.epoch != epoch:
         return pending.asked_again(renewed())
-    asker = visitor.asker(pending.email)
+    asker = visitor.asker(pending.email, epoch)
     limits.take("mails", asker)
     again, wait_after_all = challenges.resend(challenge)
     if again is None:
@@ -163,7 +164,7 @@ def _kept_elsewhere(press: str, promise: Promise) -> Promise:
 
 def resend_in(challenge: Challenge, pending: Pending, visitor: Visitor) -> int:
     """Seconds until the letter of what is under way may go out again, by its budgets too; 0 if it may now."""
-    wait_for_budget = limits.seconds_to_wait("mails", visitor.asker(pending.email))
+    wait_for_budget = limits.seconds_to_wait("mails", visitor.asker(pending.email, challenge.epoch))
     return max(0, math.ceil(max(challenge.on_its_way_for, wait_for_budget)))
 
 
@@ -180,7 +181,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
         raise CodeMissing(errors={"OTP": [CodeMissing.message]})
     # Asked before anything is counted or ended, for a stranger just the same: a database that is away costs no guess.
     User.by_id(_NOBODY if challenge.purpose == "change_email" else challenge.user_id or _NOBODY)
-    asker = visitor.asker(pending.email)
+    asker = visitor.asker(pending.email, challenge.epoch)
     limits.take("codes", asker)
     right, left = challenges.attempt(challenge, code)
     if left < 0:

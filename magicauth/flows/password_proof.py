@@ -16,7 +16,7 @@ def check(email: str, user: User | None, typed: str, visitor: Visitor, field: st
     if not typed:
         # No password is empty: it is no guess, whosever account it is.
         raise incorrect(field)
-    asker = visitor.asker(email)
+    asker = visitor.asker(email, user.session_epoch if user else 0)
     limits.take("passwords", asker)
     try:
         is_right = passwords.verify(user.password_hash if user and user.has_password else None, typed)

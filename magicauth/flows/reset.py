@@ -49,6 +49,7 @@ def choose(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
     user = whose(pending)
     if pending is None:
         raise NotFound
+    was_known = bool(visitor.device(user.canonical_email, user.session_epoch))
     set_password(user, password)
     news = security.news("password_changed", user, visitor)
     try:
@@ -57,7 +58,7 @@ def choose(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
         db.session.rollback()
         raise SignInOver(reason="the account was changed meanwhile") from None
     # The proof of the address led to this change, and outlives it.
-    kept = replace(pending, purpose="sign_in", epoch=user.session_epoch)
+    kept = replace(pending, purpose="sign_in", epoch=user.session_epoch, was_known=was_known)
     return kept.showing("password", user.id.hex, user.session_epoch)
 
 

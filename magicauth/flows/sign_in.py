@@ -83,12 +83,14 @@ def next_step(pending: Pending | None) -> tuple[User, Proof | None]:
     return user, missing(user.has_password, pending.proofs)
 
 
-def finished(user: User, visitor: Visitor) -> None:
-    """A finished sign-in forgets the account's own failures; nothing else does. One from a new browser is told of."""
-    limits.clear(visitor.asker(user.canonical_email))
+def finished(user: User, visitor: Visitor, *, was_known: bool = False) -> None:
+    """A finished sign-in forgets the account's own failures; nothing else does. One from a new browser is told of;
+    `was_known` is one that was known until it changed the account."""
+    epoch = user.session_epoch
+    limits.clear(visitor.asker(user.canonical_email, epoch))
     audit.commit(Action.SIGNED_IN, visitor, user, with_answer=True)
     # An address may have belonged to another's account before.
-    if not visitor.device(user.canonical_email, since=user.created_at.timestamp()):
+    if not (was_known or visitor.device(user.canonical_email, epoch, since=user.created_at.timestamp())):
         security.warn("new_browser", user, visitor)
 
 
