@@ -92,6 +92,8 @@ class AccessLog(Logger):
             "status": int(str(resp.status).split()[0]),
             "bytes": getattr(resp, "sent", 0),
             "ms": round(request_time.total_seconds() * 1000, 1),
+            # Of a request that the app had something to say of.
+            "request_id": environ.get("magicauth.request_id", ""),
             "agent": environ.get("HTTP_USER_AGENT", "")[:256],
         }
         self.access_log.info(json.dumps(line))

@@ -31,9 +31,12 @@ class JsonFormatter(logging.Formatter):
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
         if has_request_context():
             line |= {"request_id": request_id(), "method": request.method, "path": _QUERY.sub("", request.path)}
+            if user := g.get("_magicauth_current_user"):
+                line["user"] = user.id.hex
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        # In ASCII: what a path holds may be obeyed by the terminal that shows it, or turn the line around.
+        return json.dumps(line, default=str)
 
 
 def init_app(app: Flask) -> None:
@@ -48,6 +51,8 @@ def request_id() -> str:
     if "_magicauth_request_id" not in g:
         given = request.headers.get("X-Request-ID", "") if current_app.config["MAGICAUTH_TRUSTED_PROXIES"] else ""
         g._magicauth_request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        # For the access log, whose line has the address that the request came from.
+        request.environ["magicauth.request_id"] = g._magicauth_request_id
     found: str = g._magicauth_request_id
     return found
 

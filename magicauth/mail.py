@@ -109,6 +109,12 @@ def email_changed(job: Job, challenge: Challenge) -> flask_mail.Message | None:
     )
 
 
+def email_undone(job: Job) -> flask_mail.Message | None:
+    """To the address that an account was moved away from again, by whoever reads its earlier one."""
+    _require_event(job)
+    return _letter("email_undone", job, job.to)
+
+
 def account_deleted(job: Job) -> flask_mail.Message | None:
     """The account is gone, and whose doing it was."""
     _require_event(job)
@@ -139,7 +145,7 @@ _CARRYING: Mapping[str, Callable[[Job, Challenge], flask_mail.Message | None]] =
     )
 } | dict.fromkeys(("password_changed", "new_browser", "sessions_ended", "codes_used_up"), _warning)
 _PLAIN: dict[str, Callable[[Job], flask_mail.Message | None]] = {
-    letter.__name__: letter for letter in (account_deleted, test)
+    letter.__name__: letter for letter in (email_undone, account_deleted, test)
 }
 
 

@@ -141,6 +141,8 @@ class Outbox:
         self.actor = dramatiq.Actor(
             self._send, broker=self.broker, actor_name="send", queue_name=QUEUE, priority=0, options={}
         )
+        # At the level of debugging it says what a job holds, its address too.
+        self.actor.logger.setLevel(logging.INFO)
         self._worker: dramatiq.Worker | None = None
         self._lock = threading.Lock()
         self._left_alone_until = 0.0

@@ -151,6 +151,24 @@ def test_no_secret_and_no_address_is_in_the_logs(app):
         assert changed["subject"] == audit.subject(EMAIL)
 
 
+def test_a_log_line_is_ascii_whatever_was_asked_for(ada, caplog):
+    """And says who was refused, and as which request: the access log has the address."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(logs.JsonFormatter().format(record))
+    caplog.set_level(logging.INFO, "magicauth")
+    logging.getLogger("magicauth").addHandler(handler)
+    try:
+        answer = ada.get("/users/\x9b31m\u202eabc\x7f")
+        ada.get("/users")
+    finally:
+        logging.getLogger("magicauth").removeHandler(handler)
+    assert answer.status_code == 404
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    refused = next(json.loads(line) for line in lines if "not an administrator" in line)
+    assert refused["user"] == ada.get("/home", headers=JSON).get_json()["user"]["id"].replace("-", "")
+
+
 def test_a_row_says_who_from_where_with_what_result_and_when(app, client):
     sign_up(client)
     headers = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}

@@ -30,7 +30,7 @@ GET  /account/export.json         fresh_sign_in_required
 GET  /account/password            fresh_sign_in_required
 POST /account/password            fresh_sign_in_required
 GET  /account/sessions            login_required
-POST /account/sessions/end        login_required
+POST /account/sessions/end        fresh_sign_in_required
 POST /account/sessions/end_others fresh_sign_in_required
 GET  /auth                        open
 POST /auth                        open

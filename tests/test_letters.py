@@ -119,11 +119,11 @@ def test_a_letter_that_waited_while_the_address_of_the_site_was_mended_has_the_n
     assert "exmaple" not in message.body + message.html
 
 
-def join(app, sink, to, name="Ada"):
+def join(app, sink, to, count=1, name="Ada"):
     """A browser that has signed up."""
     browser = app.test_client()
     browser.post("/users/magic_link", data={"email": to})
-    form = {"token": sink.last(to).token, "name": name, "password": PASSWORD}
+    form = {"token": sink.last(to, count).token, "name": name, "password": PASSWORD}
     assert browser.post("/users/signup", data=form).location == "/home"
     return browser
 
@@ -163,9 +163,11 @@ def write_every_letter(app, sink):
     assert (
         ada.post("/verify", data={"OTP": keep("change_email", "o'hara+new@example.org", 1).code}).location == "/account"
     )
-    keep("email_changed", "ada@example.org", 11)
-    ada.post("/account/delete", data={"email": "o'hara+new@example.org"})
-    keep("account_deleted", "o'hara+new@example.org", 2)
+    stranger.post("/account/email/undo", data={"token": keep("email_changed", "ada@example.org", 11).token})
+    keep("email_undone", "o'hara+new@example.org", 2)
+    leaving = join(app, sink, "o'hara+new@example.org", 3)
+    leaving.post("/account/delete", data={"email": "o'hara+new@example.org"})
+    keep("account_deleted", "o'hara+new@example.org", 4)
     join(app, sink, "dis@example.org")
     change_user(app, "dis@example.org", disabled=True)
     stranger.post("/auth", data={"email": "dis@example.org"})
@@ -183,6 +185,7 @@ NAMES = (
     "codes_used_up",
     "disabled_account",
     "email_changed",
+    "email_undone",
     "fresh",
     "has_account",
     "invitation",

@@ -2,10 +2,13 @@
 
 import logging
 import sys
+import threading
 import time
+from collections import Counter
 
 import pytest
 from argon2 import PasswordHasher
+from conftest import wait_for
 from instruments import at_once, change_user, later, redis_commands, same_browser, sql_statements
 from pages import EMAIL, JSON, PASSWORD, Letters, other_browser, sign_up
 from world import look
@@ -45,6 +48,12 @@ def said(browser, password, **fields):
     """Score and sentence."""
     answer = ask(browser, password, **fields)
     assert (answer.status_code, answer.get_json()["status"]) == (200, "SUCCESS")
+    return answer.get_json()["score"], answer.get_json()["message"]
+
+
+def said_at_last(browser, password):
+    """The same, asked until it is looked at: of many at once few are."""
+    answer = wait_for(lambda: found if (found := ask(browser, password)).status_code == 200 else None)
     return answer.get_json()["score"], answer.get_json()["message"]
 
 
@@ -209,10 +218,34 @@ def test_of_many_at_once_each_is_looked_at_with_its_own_name(client):
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        scores = at_once(12, lambda number: [said(tabs[number], "quillfeather")[0] for _ in range(4)])
+        scores = at_once(12, lambda number: [said_at_last(tabs[number], "quillfeather")[0] for _ in range(4)])
     finally:
         sys.setswitchinterval(interval)
     assert scores == [[3] * 4, [0] * 4] * 6
+
+
+def test_of_many_at_once_few_are_looked_at(client, monkeypatch):
+    sign_up(client)
+    guess, go_on, refused = passwords._guess, threading.Event(), []
+
+    def guess_slowly(*arguments):
+        assert go_on.wait(10)
+        return guess(*arguments)
+
+    monkeypatch.setattr(passwords, "_guess", guess_slowly)
+    tabs = [same_browser(client) for _ in range(8)]
+
+    def look(number):
+        answer = ask(tabs[number], PASSWORD)
+        if answer.status_code == 429:
+            refused.append(number)
+        if len(refused) == 6:
+            go_on.set()
+        return answer.status_code, answer.headers.get("Retry-After")
+
+    answers = Counter(at_once(8, look))
+    assert answers == {(200, None): 2, (429, "1"): 6}
+    assert ask(client, PASSWORD).status_code == 200
 
 
 def test_where_there_is_no_memory_to_check_a_password_it_is_not_called_wrong(client, monkeypatch):

@@ -196,6 +196,16 @@ def test_codes_used_up_without_the_password_are_no_news(ada, mailbox):
     assert warnings(mailbox) == []
 
 
+def test_guesses_behind_the_password_are_told_of_over_all_challenges(ada, mailbox):
+    for guesses in (4, 1, 4):
+        thief = other_browser(ada)
+        assert thief.post("/auth", data={"email": EMAIL, "password": PASSWORD}).location == "/verify"
+        for _ in range(guesses):
+            thief.post("/verify", data={"OTP": "x"})
+    (letter,) = warnings(mailbox)
+    assert letter.subject == "Someone may know your magicauth password"
+
+
 def test_codes_used_up_are_told_once(ada, mailbox):
     use_up_the_codes(ada, mailbox)
     assert len(warnings(mailbox)) == 1

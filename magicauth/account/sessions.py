@@ -28,8 +28,9 @@ def show() -> Response:
     )
 
 
+# Fresh, both of them: with a stolen session a thief could end every sign-in that its owner begins.
 @bp.post("/account/sessions/end")
-@login_required
+@fresh_sign_in_required
 @again(show)
 def end() -> Response:
     row = current_user.row
@@ -44,7 +45,6 @@ def end() -> Response:
     return go("/account/sessions", "Session ended.")
 
 
-# Fresh, since it ends open sign-ins too: with a stolen session a thief could end every one that its owner begins.
 @bp.post("/account/sessions/end_others")
 @fresh_sign_in_required
 @again(show)

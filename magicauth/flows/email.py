@@ -1,10 +1,10 @@
-"""Changing the e-mail address: proof at the new one, notice and a way back at the old one."""
+"""Changing the e-mail address: proof at the new one, a warning and a way back at the old one."""
 
 from functools import partial
 
 from sqlalchemy.exc import IntegrityError
 
-from magicauth import challenges
+from magicauth import challenges, mail
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
 from magicauth.errors import N_, AddressTaken, Invalid
@@ -12,6 +12,7 @@ from magicauth.extensions import db
 from magicauth.flows import email_proof, security
 from magicauth.flows.security import News
 from magicauth.models import Action, User
+from magicauth.models.columns import new_id
 from magicauth.pending import Pending
 from magicauth.sessions import Session
 from magicauth.visitor import Visitor
@@ -65,9 +66,11 @@ def undo(token: str, visitor: Visitor) -> None:
     challenge = look_at_undo(token)
 
     def move_back() -> None:
-        user = email_proof.owner_of(challenge)
+        user, told = email_proof.owner_of(challenge), News(None, new_id())
+        # Whoever reads an old mailbox could else take the account from its owner unnoticed.
+        mail.about_account("email_undone", user.email, visitor, user.language or "", event=told.event_id.hex)
         user.canonical_email, user.email = parse_email(challenge.email)
-        _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor)
+        _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor, news=told)
 
     security.insist(move_back)
     # What went out since went to the thief: a second change gave his address a way back of its own.

@@ -189,7 +189,7 @@ def by_code(pending: Pending | None, typed: str, visitor: Visitor) -> Challenge:
         raise CodeOver(reason="guesses spent or answered meanwhile")
     if not right:
         # Where this fails the guess stays counted: that a right one would not have failed tells as much as an answer.
-        _tell_of_wrong_code(pending, challenge, visitor, left)
+        _tell_of_wrong_code(pending, challenge, visitor)
         raise CodeIncorrect(reason="wrong code", attempts_left=left)
     limits.give_back("codes", asker)
     taken = challenges.take(challenge)
@@ -249,7 +249,7 @@ def user_of(challenge: Challenge) -> User:
     return user
 
 
-def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor, left: int) -> None:
+def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor) -> None:
     audit.commit(
         Action.SIGN_IN_REFUSED,
         visitor,
@@ -258,9 +258,9 @@ def _tell_of_wrong_code(pending: Pending, challenge: Challenge, visitor: Visitor
         canonical_email=pending.email,
         result=N_("wrong code"),
     )
-    user = User.by_id(pending.user_id) if left == 0 and "password" in pending.proofs else None
-    if user is not None:
-        # Whoever guesses at the code has the right password already.
+    user = User.by_id(pending.user_id) if "password" in pending.proofs else None
+    # Whoever guesses at the code has the right password already.
+    if user is not None and security.guessed_behind_password(user):
         audit.commit(Action.CODES_USED_UP, visitor, user)
         security.warn("codes_used_up", user, visitor)
 

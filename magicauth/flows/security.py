@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from flask import current_app
 from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth import audit, challenges, mail, sessions
@@ -23,15 +24,17 @@ log = logging.getLogger("magicauth")
 
 # Seconds.
 _TOLD_AGAIN_AFTER = 3600
+_GUESSES_COUNT_FOR = 86_400
 # How often one change of an account is overtaken by others before that is told.
 _INSISTS = 10
 
 
 @dataclass(frozen=True)
 class News:
-    """A letter that tells of a change, and the id of the event that the change will be recorded as."""
+    """A letter that tells of a change: the challenge of its link, if it has one, and the id of the event that the
+    change will be recorded as."""
 
-    challenge: Challenge
+    challenge: Challenge | None
     event_id: uuid.UUID
 
 
@@ -48,7 +51,7 @@ def end_everything(
     try:
         audit.commit(action, visitor, user, event_id=news.event_id if news else None)
     except Exception as error:
-        if news is not None and not (isinstance(error, DATABASE_IS_AWAY) and _may_stand(news.event_id)):
+        if news and news.challenge and not (isinstance(error, DATABASE_IS_AWAY) and _may_stand(news.event_id)):
             with suppress(*REDIS_IS_AWAY):
                 challenges.redeem(news.challenge)
         raise
@@ -107,14 +110,26 @@ def end_one(user: User, store_id: str, visitor: Visitor) -> bool:
 def news(letter: str, user: User, visitor: Visitor, purpose: Purpose = "not_me", **context: Any) -> News:
     """Queues the letter of a change that `end_everything` is about to commit: a Redis that dies afterwards loses nobody
     his warning. It goes out when the change stands."""
-    told = News(_open_warning(user, purpose), new_id())
-    mail.about_challenge(letter, told.challenge, visitor, event=told.event_id.hex, **context)
-    return told
+    told, event_id = _open_warning(user, purpose), new_id()
+    mail.about_challenge(letter, told, visitor, event=event_id.hex, **context)
+    return News(told, event_id)
 
 
 def warn(letter: str, user: User, visitor: Visitor) -> None:
     """Mails the owner what happened, with a link that says: this was not me."""
     mail.about_challenge(letter, _open_warning(user), visitor)
+
+
+def guessed_behind_password(user: User) -> bool:
+    """Counts a wrong code behind the right password. Whether there were, in a day, as many as one challenge takes:
+    whoever stops short of that each time is found too."""
+    pipeline = redis().pipeline(transaction=False)
+    key = f"magicauth:behind-password:{user.id.hex}"
+    pipeline.incr(key)
+    pipeline.expire(key, _GUESSES_COUNT_FOR, nx=True)
+    count: int = pipeline.execute()[0]
+    attempts: int = current_app.config["MAGICAUTH_CODE_ATTEMPTS"]
+    return count % attempts == 0
 
 
 def _open_warning(user: User, purpose: Purpose = "not_me") -> Challenge:

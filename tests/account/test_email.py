@@ -591,6 +591,15 @@ def test_the_thiefs_warnings_end_nothing_after_the_owner_has_taken_the_address_b
     assert is_signed_in(owner)
 
 
+def test_who_loses_the_address_by_it_is_told(ada, mailbox):
+    move(ada, mailbox, NEW)
+    assert other_browser(ada).post(undo_link(mailbox, EMAIL)).location == "/auth"
+    letter = mailbox.last(NEW)
+    assert letter.subject == "Your address at magicauth was changed back"
+    # Nothing that opens anything: it may be the thief.
+    assert not any("token=" in link for link in letter.links)
+
+
 def test_the_owner_still_has_hers_after_the_thief_has_taken_his(ada, mailbox):
     move(ada, mailbox, THIEF)
     move(ada, mailbox, "mallory@elsewhere.example")

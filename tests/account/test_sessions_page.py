@@ -85,7 +85,7 @@ def test_an_address_of_ipv4_is_shown_as_one_though_the_listener_speaks_ipv6_too(
     assert [session["address"] for session in listed if not session["current"]] == ["203.0.113.9"]
 
 
-def test_ending_all_others_wants_a_fresh_sign_in(make_app, redis):
+def test_ending_sessions_wants_a_fresh_sign_in(make_app, redis):
     # A thief with a stolen cookie could end every sign-in that its owner begins, as soon as it is begun.
     thief = make_app(MAGICAUTH_FRESH_FOR=300).test_client()
     sign_up(thief)
@@ -93,6 +93,8 @@ def test_ending_all_others_wants_a_fresh_sign_in(make_app, redis):
     owner.post("/auth", data={"email": EMAIL, "password": PASSWORD})
     with later(redis, 400):
         assert thief.post("/account/sessions/end_others").location == "/auth/fresh"
+        for one in listed(thief):
+            assert thief.post("/account/sessions/end", json={"session": one["session"]}).status_code == 403
         code = Letters(thief.application).last(EMAIL).code
         assert owner.post("/verify", data={"OTP": code}).location == "/home"
 

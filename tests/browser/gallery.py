@@ -169,6 +169,8 @@ def letters(serve: Serve, open_window: Open) -> Iterator[tuple[str, Window]]:
     yield "letter_change_email", newest()
     other.post("/verify", data={"OTP": site.letter().code})
     yield "letter_email_changed", newest()
+    ada.post(site.letter().link)
+    yield "letter_email_undone", newest()
     run("users", "invite", "katherine@example.org")
     yield "letter_invitation", newest()
     run("mail", "send-test", "katherine@example.org")

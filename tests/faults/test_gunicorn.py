@@ -96,7 +96,11 @@ def test_requests_are_logged_as_json_and_no_token_is(our, new, email):
         "bytes": 0,
         "ms": 0,
         "agent": agent,
+        "request_id": "",
     }
+    (refused,) = [line for line in lines() if line.get("path") == '/no\nline"']
+    said = [json.loads(line) for line in our.gunicorn.process.output.splitlines() if line.startswith('{"at"')]
+    assert refused["request_id"] in {line.get("request_id") for line in said if line["path"] == refused["path"]}
     assert "Invalid request" in our.gunicorn.process.output
     assert letter.token not in our.gunicorn.process.output
 
