@@ -500,6 +500,17 @@ def test_the_page_counts_down_to_the_next_letter(browser, redis):
         assert countdown(browser) is None
 
 
+def test_a_browser_that_the_account_knows_is_told_of_its_own_budget(make_app):
+    ada = make_app(MAGICAUTH_LIMIT_MAILS_PER_ADDRESS="3 per hour").test_client()
+    sign_up(ada)
+    ada.post("/account/password", data={"old_password": PASSWORD, "password": "seven other horses graze"})
+    for _ in range(4):
+        other_browser(ada).post("/auth", data={"email": EMAIL})
+    ada.post("/logout")
+    assert ada.post("/auth", data={"email": EMAIL}).location == "/verify"
+    assert 30 <= countdown(ada) <= 60
+
+
 def test_what_the_page_counts_is_not_too_short(client):
     with time_machine.travel(time.time(), tick=False) as clock:
         client.post("/auth", data={"email": EMAIL})

@@ -206,6 +206,16 @@ def test_guesses_behind_the_password_are_told_of_over_all_challenges(ada, mailbo
     assert letter.subject == "Someone may know your magicauth password"
 
 
+def test_they_are_counted_for_a_day_from_the_first(ada, redis):
+    thief = other_browser(ada)
+    thief.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+    for life in (86_400, 100):
+        thief.post("/verify", data={"OTP": "x"})
+        (key,) = redis.keys("magicauth:behind-password:*")
+        assert 0 < redis.ttl(key) <= life
+        redis.expire(key, 100)
+
+
 def test_codes_used_up_are_told_once(ada, mailbox):
     use_up_the_codes(ada, mailbox)
     assert len(warnings(mailbox)) == 1

@@ -1,11 +1,13 @@
 """The Redis client for any REDIS_URL, as far as it can be looked at without the servers (tests/faults has those)."""
 
 import random
+import socket
 import time
 
 from instruments import at_once
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from magicauth import engines
 from magicauth.engines import _Sentinels
 
 MASTER = {"ip": "192.0.2.1", "port": 6379, "is_master": True, "is_sdown": False, "is_odown": False}
@@ -19,6 +21,12 @@ class Unreliable:
         if random.random() < 0.5:
             raise RedisConnectionError
         return {"accounts": MASTER | {"num-other-sentinels": 2}}
+
+
+def test_connections_that_something_on_the_way_may_forget_are_kept_alive():
+    for url in ("redis://redis.example", "rediss://redis.example", "redis+sentinel://redis.example/accounts"):
+        options = engines.connect(url).connection_pool.connection_kwargs
+        assert options["socket_keepalive"] and socket.TCP_KEEPIDLE in options["socket_keepalive_options"], url
 
 
 def test_threads_that_look_for_the_master_at_once_lose_no_sentinel():

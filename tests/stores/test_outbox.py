@@ -290,6 +290,42 @@ def test_a_mail_server_that_is_away_is_not_asked_anew_for_each_letter_that_waits
     office.close()
 
 
+def test_a_mistake_of_ours_is_no_fault_of_the_mail_server(app, asking, office, monkeypatch):
+    box = app.extensions["magicauth-outbox"]
+    write = box.write
+    monkeypatch.setattr(box, "write", lambda *_: 1 / 0)
+    with delivering(app):
+        wait_for(lambda: state(app).last == "failed")
+        assert box._left_alone_until == 0
+        monkeypatch.setattr(box, "write", write)
+        assert office.letter(EMAIL)
+
+
+def test_a_letter_that_was_put_off_is_not_the_oldest_that_waits(app, asking, redis):
+    ((message_id, body),) = redis.hgetall(f"{QUEUE}.msgs").items()
+    message = json.loads(body) | {"message_timestamp": 1}
+    redis.hset(f"{QUEUE}.msgs", message_id, json.dumps(message))
+    assert state(app).oldest > 1e9
+    message["options"]["retries"] = 1
+    redis.hset(f"{QUEUE}.msgs", message_id, json.dumps(message))
+    assert (state(app).oldest, state(app).waiting) == (0, 1)
+
+
+def test_each_letter_of_a_conversation_has_all_its_time(app, office, monkeypatch):
+    monkeypatch.setattr("magicauth.smtp._CONVERSATION_MOST", 1.0)
+    box = app.extensions["magicauth-outbox"]
+    box.start_worker(threads=1)
+    try:
+        for number in range(2):
+            ended = time.monotonic() + 1.1
+            app.test_client().post("/auth", data={"email": f"x{number}@example.org"})
+            wait_for(lambda number=number: len(office.messages) > number)
+            wait_for(lambda ended=ended: time.monotonic() > ended)
+    finally:
+        box.stop_worker()
+    assert office.conversations == 1
+
+
 def test_one_conversation_carries_many_letters(app, office):
     for number in range(6):
         app.test_client().post("/auth", data={"email": f"x{number}@example.org"})
