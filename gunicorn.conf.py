@@ -33,6 +33,7 @@ _METRICS = "magicauth-metrics-"
 _OUR_METRICS = f"{_METRICS}{os.getpid()}-"
 # Seconds that a client may pause in the middle of a request, or of taking its answer.
 _SILENCE_MOST = 5
+_SEND_BUFFER = 32 * 1024
 # gunicorn's words for a client that it could not read from.
 _OF_CLIENTS = ("Socket error processing request.", "Error handling request (no URI read)")
 # What it quotes of a request that it cannot read may be anything: the end of a body, a header.
@@ -150,6 +151,9 @@ def post_worker_init(worker: Any) -> None:
         # silent clients as there are threads would stop the server.
         for bound in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.setsockopt(socket.SOL_SOCKET, bound, struct.pack("ll", _SILENCE_MOST, 0))
+        # Writing goes on when a third of it is free: of the megabytes that it would grow to, slow clients take that in
+        # time no more.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     # After the fork: threads do not survive one. Where something is wrapped around the app, its first request does it.
     outbox = getattr(worker.wsgi, "extensions", {}).get("magicauth-outbox")
     if outbox is not None and worker.wsgi.config["MAGICAUTH_MAIL_WORKER"] == "embedded":

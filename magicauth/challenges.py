@@ -309,6 +309,18 @@ def void_warnings(user_id: str, since: float) -> None:
     pipeline.execute()
 
 
+def void_sent_warnings(user_id: str) -> None:
+    """Ends those whose letter has gone out. One that still waits is to be read: it may tell of a thief."""
+    keys = [_key(challenge_id.decode()) for challenge_id in redis().zrange(_warnings_key(user_id), 0, -1)]
+    handed, void = redis().pipeline(transaction=False), redis().pipeline(transaction=False)
+    for key in keys:
+        handed.hget(key, "handed")
+    for key, sends in zip(keys, handed.execute(), strict=True):
+        if int(sends or 0):
+            void.delete(key)
+    void.execute()
+
+
 def _fields(challenge: Challenge) -> list[Any]:
     return [part for name, value in vars(challenge).items() if name != "id" for part in (name, value)]
 

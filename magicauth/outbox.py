@@ -299,8 +299,11 @@ def _oldest(client: Any, name: str) -> float | None:
         pipeline.smembers(f"{NAMESPACE}:__acks__.{worker.decode()}.{QUEUE}")
     head = client.lindex(name, 0)
     ids = {message_id for in_hand in pipeline.execute() for message_id in in_hand} | ({head} if head else set())
-    letters = [json.loads(body) for body in client.hmget(f"{name}.msgs", *ids) if body] if ids else []
-    return min((one["message_timestamp"] / 1000 for one in letters if not one["options"].get("retries")), default=None)
+    bodies = client.hmget(f"{name}.msgs", *ids) if ids else []
+    letters = {message_id: json.loads(body) for message_id, body in zip(ids, bodies, strict=True) if body}
+    # In hand it is being tried; at the head it waits, with all behind it.
+    waiting = [one for message_id, one in letters.items() if message_id == head or not one["options"].get("retries")]
+    return min((one["message_timestamp"] / 1000 for one in waiting), default=None)
 
 
 def is_failing() -> bool:

@@ -28,7 +28,8 @@ _ZXCVBN_LENGTH = 40
 _LETTER_LIKE, _PLAIN = "@({[<!|$+%", "~^&*_=;:?#"
 _LETTER_LIKE_MOST = 2
 _WEAKEST_SCORE = 2
-# What may be left of a password without the words of whose it is, such as a year: then it is made of them.
+# So many letters and digits, or signs, a password has beside the words of whose it is; with fewer, such as a year, it
+# is made of them.
 _REST_LEAST = 5
 _TOO_EASY = N_("This password is too easy to guess. Longer, or with an unusual word, is better.")
 _IN_WORDS = [
@@ -101,7 +102,7 @@ def strength(password: str, email: str, name: str) -> tuple[int, str]:
     words = [word for text in about for word in (text, *_words(text)) if len(word) > 2]
     score, kind = _guess(_made_plain(password[:_ZXCVBN_LENGTH]), words)
     # zxcvbn takes several words, or a dot between them, for hard to guess, whosever they are.
-    if len(_rest(password, words)) < _REST_LEAST:
+    if _is_made_of(password, about):
         score = min(score, _WEAKEST_SCORE - 1)
     in_words = _FAIR.get(kind) if score == _WEAKEST_SCORE else None
     return score, in_words or _IN_WORDS[score]
@@ -132,12 +133,22 @@ def _made_plain(password: str) -> str:
     return password.translate(str.maketrans(found, _PLAIN[: len(found)]))
 
 
-def _rest(password: str, words: list[str]) -> str:
-    """The letters and digits of a password but those words."""
-    rest = "".join(_words(password)).casefold()
-    for word in sorted({word.casefold() for word in words}, key=len, reverse=True):
-        rest = rest.replace(word, "")
-    return rest
+def _is_made_of(password: str, about: tuple[str, ...]) -> bool:
+    """Whether it holds words of those texts and little else."""
+    theirs = {word for text in about for word in _words(_plain(text))}
+    words = _words(_plain(password))
+    rest = "".join(word for word in words if word not in theirs)
+    for word in sorted(theirs, key=len, reverse=True):
+        # Shorter ones are in many others.
+        rest = rest.replace(word, "") if len(word) > 2 else rest
+    signs = sum(not (character.isalnum() or character.isspace()) for character in password)
+    return rest != "".join(words) and len(rest) < _REST_LEAST and signs < _REST_LEAST
+
+
+def _plain(text: str) -> str:
+    """Without case and accents."""
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(character for character in parts if not unicodedata.combining(character))
 
 
 def _usable(password: str) -> bool:

@@ -4,29 +4,30 @@ import smtplib
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import flask_mail
 from flask import current_app
 
 _SMTP_TIMEOUT = 10.0
-# For all that is said until a letter is handed over: one that answers in drips would hold the thread for ever.
-_CONVERSATION_MOST = 30.0
+# For a whole answer: one that comes in drips would hold the thread for ever.
+_ANSWER_MOST = 30.0
 # Mail servers close connections that say nothing; a letter is not given to one that may just be closing.
 _CONNECTION_IDLE = 5.0
 
 
 class _Answers:
-    """What a mail server says, line by line, until a moment: smtplib's time-out begins anew with each byte."""
+    """What a mail server says, line by line, until `ends` by the monotonic clock: smtplib's time-out begins anew with
+    each byte."""
 
-    def __init__(self, sock: Any, until: Callable[[], float]) -> None:
-        self._sock, self._until, self._read = sock, until, b""
+    def __init__(self, sock: Any) -> None:
+        self._sock, self._read = sock, b""
+        self.ends = 0.0
 
     def readline(self, most: int) -> bytes:
         """As a file's. Raises TimeoutError."""
         while b"\n" not in self._read and len(self._read) < most:
-            left = self._until() - time.monotonic()
+            left = self.ends - time.monotonic()
             if left <= 0:
                 raise TimeoutError("timed out")
             self._sock.settimeout(min(left, _SMTP_TIMEOUT))
@@ -42,23 +43,18 @@ class _Answers:
 
 
 class _Bounded(smtplib.SMTP):
-    """smtplib's conversation, which ends in time whatever the server says. `ends` is by the monotonic clock."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.begin()
-        super().__init__(*arguments, **options)
-
-    def begin(self) -> None:
-        """Gives it all its time again."""
-        self.ends = time.monotonic() + _CONVERSATION_MOST
-        if self.sock is not None:
-            self.sock.settimeout(_SMTP_TIMEOUT)
+    """smtplib's conversation, in which each answer ends in time whatever the server says."""
 
     def getreply(self) -> tuple[int, bytes]:
         """The server's next answer. Raises SMTPServerDisconnected."""
         if self.file is None:
-            self.file: Any = _Answers(self.sock, lambda: self.ends)
-        return super().getreply()
+            self.file: Any = _Answers(self.sock)
+        self.file.ends = time.monotonic() + _ANSWER_MOST
+        try:
+            return super().getreply()
+        finally:
+            if self.sock is not None:
+                self.sock.settimeout(_SMTP_TIMEOUT)
 
 
 class _BoundedOverTls(_Bounded, smtplib.SMTP_SSL):
@@ -124,8 +120,6 @@ class PostOffice:
     def reach(self) -> None:
         """Sees that the server is there. Raises SMTPException or OSError."""
         connection: MailConnection | None = getattr(self._here, "connection", None)
-        if connection is not None:
-            connection.host.begin()
         if connection is not None and (
             time.monotonic() - self._here.used > _CONNECTION_IDLE or not _answers(connection.host)
         ):

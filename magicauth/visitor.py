@@ -117,7 +117,12 @@ def remember_device(response: Response, email: str, epoch: int) -> None:
     others = [
         (at, tag)
         for at, tag in accounts
-        if at > now - _DEVICE_COOKIE_LIFE and not keys.verify_tag(tag, *_known(device_id, at, email, epoch))
+        if at > now - _DEVICE_COOKIE_LIFE
+        # Those of the same account take no other's place, nor do those from before its last changes.
+        and not any(
+            keys.verify_tag(tag, *_known(device_id, at, email, earlier))
+            for earlier in range(max(0, epoch - _ACCOUNTS_PER_DEVICE), epoch + 1)
+        )
     ]
     kept = [(now, keys.tag(*_known(device_id, now, email, epoch))), *others][:_ACCOUNTS_PER_DEVICE]
     value = device_id + "".join(f".{at}-{tag}" for at, tag in kept)

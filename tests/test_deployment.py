@@ -62,11 +62,12 @@ def test_gunicorn_that_refuses_its_settings_leaves_no_folder_behind(monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_gunicorn_opens_no_control_socket_and_believes_no_proxy():
+def test_gunicorn_opens_no_control_socket_believes_no_proxy_and_bounds_every_write():
     settings = gunicorn_settings()
     assert settings["control_socket_disable"] is True
     assert settings["forwarded_allow_ips"] == ""
     assert settings["secure_scheme_headers"] == {}
+    assert settings["sendfile"] is False
 
 
 def test_a_worker_looks_for_no_garbage_while_it_loads_and_does_again_afterwards():

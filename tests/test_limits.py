@@ -154,6 +154,14 @@ def test_a_device_cookie_counts_no_longer_when_all_other_sessions_were_ended(own
     assert (try_password(thief), try_password(owner)) == (429, 401)
 
 
+def test_those_of_before_take_no_other_accounts_place_in_it(owner):
+    sign_in(owner)
+    for _ in range(10):
+        owner.post("/account/sessions/end_others")
+    # The id, and one for the account.
+    assert owner.get_cookie("magicauth-device").value.count(".") == 1
+
+
 @pytest.mark.parametrize(
     "spoil", [lambda c: c[:-1], lambda c: c + "A", lambda c: "A" * 22 + c[22:], lambda c: c.swapcase()]
 )

@@ -90,6 +90,7 @@ def test_it_says_how_strong_and_what_would_help(newcomer, password, score, words
         "grace.hopper@navy-yard",
         "!!navyyard2024",
         "Yard of Grace",
+        "gráce-HOPPER",
     ],
 )
 def test_it_refuses_what_is_made_of_name_and_address_however_they_are_joined(client, mailbox, password):
@@ -99,8 +100,21 @@ def test_it_refuses_what_is_made_of_name_and_address_however_they_are_joined(cli
     assert (score < 2, words) == (True, TOO_EASY)
     assert client.post("/users/signup", json=form | {"password": password}).status_code == 400
     # What is left may be short.
-    for other in ("grace plants rhubarb", "grace.hopper plum7"):
+    for other in ("grace plants rhubarb", "grace.hopper plum7", "~#%^&*()-_=+[]{};:", "Grace~#%^&*()-_="):
         assert said(client, other, **form)[0] > 2
+
+
+@pytest.mark.parametrize(
+    ("email", "name", "password"),
+    [
+        ("ada@ox.ac.uk", "Ada", "ada.ox.ac.uk"),
+        ("x@y.example", "Li Wu", "Li-Wu:Li-Wu"),
+        ("x@y.example", "José García López", "jose.garcia.lopez"),
+    ],
+)
+def test_nor_do_short_words_and_accents_make_it_hard_to_guess(client, mailbox, email, name, password):
+    client.post("/users/magic_link", data={"email": email})
+    assert said(client, password, token=mailbox.last().token, name=name)[0] < 2
 
 
 def test_a_name_that_is_longer_than_any_is_cut(client, mailbox, monkeypatch):

@@ -206,6 +206,16 @@ def test_guesses_behind_the_password_are_told_of_over_all_challenges(ada, mailbo
     assert letter.subject == "Someone may know your magicauth password"
 
 
+def test_what_an_owner_mistypes_now_and_then_is_no_news(ada, mailbox):
+    for attempt in range(6):
+        ada.post("/logout")
+        ada.post("/auth", data={"email": EMAIL, "password": PASSWORD})
+        ada.post("/verify", data={"OTP": "x"})
+        assert ada.post("/verify", data={"OTP": mailbox.last(EMAIL).code}).location == "/home", attempt
+        rmtree(Path(ada.application.instance_path) / "mailbox")
+    assert warnings(mailbox) == []
+
+
 def test_they_are_counted_for_a_day_from_the_first(ada, redis):
     thief = other_browser(ada)
     thief.post("/auth", data={"email": EMAIL, "password": PASSWORD})

@@ -39,7 +39,7 @@ def delete(user: User, visitor: Visitor, *, by_owner: bool) -> None:
     sessions.revoke_all(user_id, above_every_epoch)
     # They open nothing any more, and hold the address.
     challenges.void_change(user_id)
-    challenges.void_warnings(user_id, since=0)
+    challenges.void_sent_warnings(user_id)
 
 
 def _require_as_read(user: User) -> None:

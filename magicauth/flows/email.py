@@ -1,5 +1,6 @@
 """Changing the e-mail address: proof at the new one, a warning and a way back at the old one."""
 
+from contextlib import suppress
 from functools import partial
 
 from sqlalchemy.exc import IntegrityError
@@ -7,12 +8,12 @@ from sqlalchemy.exc import IntegrityError
 from magicauth import challenges, mail
 from magicauth.addresses import parse_email
 from magicauth.challenges import Challenge
+from magicauth.engines import REDIS_IS_AWAY
 from magicauth.errors import N_, AddressTaken, Invalid
 from magicauth.extensions import db
 from magicauth.flows import email_proof, security
 from magicauth.flows.security import News
 from magicauth.models import Action, User
-from magicauth.models.columns import new_id
 from magicauth.pending import Pending
 from magicauth.sessions import Session
 from magicauth.visitor import Visitor
@@ -63,16 +64,22 @@ def look_at_undo(token: str) -> Challenge:
 
 def undo(token: str, visitor: Visitor) -> None:
     """Moves the account back to the address that had it, and ends every session. Raises Invalid or Denied."""
-    challenge = look_at_undo(token)
+    challenge, lost, language = look_at_undo(token), "", ""
 
     def move_back() -> None:
-        user, told = email_proof.owner_of(challenge), News(None, new_id())
-        # Whoever reads an old mailbox could else take the account from its owner unnoticed.
-        mail.about_account("email_undone", user.email, visitor, user.language or "", event=told.event_id.hex)
-        user.canonical_email, user.email = parse_email(challenge.email)
-        _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor, news=told)
+        nonlocal lost, language
+        user = email_proof.owner_of(challenge)
+        canonical_email, email = parse_email(challenge.email)
+        lost, language = user.email if user.canonical_email != canonical_email else "", user.language or ""
+        user.canonical_email, user.email = canonical_email, email
+        _end_everything(Action.EMAIL_CHANGE_UNDONE, user, visitor)
 
     security.insist(move_back)
+    if lost:
+        # Whoever reads an old mailbox could else take the account from its owner unnoticed. Afterwards: the way back
+        # waits for no letter.
+        with suppress(*REDIS_IS_AWAY):
+            mail.about_account("email_undone", lost, visitor, language)
     # What went out since went to the thief: a second change gave his address a way back of its own.
     challenges.void_warnings(challenge.user_id, since=challenge.sent)
     # Not before the account has moved: a database that is away burns no link.

@@ -49,7 +49,8 @@ def choose(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
     user = whose(pending)
     if pending is None:
         raise NotFound
-    was_known = bool(visitor.device(user.canonical_email, user.session_epoch))
+    since = user.created_at.timestamp()
+    was_known = bool(visitor.device(user.canonical_email, user.session_epoch, since))
     set_password(user, password)
     news = security.news("password_changed", user, visitor)
     try:

@@ -31,10 +31,9 @@ _INSISTS = 10
 
 @dataclass(frozen=True)
 class News:
-    """A letter that tells of a change: the challenge of its link, if it has one, and the id of the event that the
-    change will be recorded as."""
+    """A letter that tells of a change, and the id of the event that the change will be recorded as."""
 
-    challenge: Challenge | None
+    challenge: Challenge
     event_id: uuid.UUID
 
 
@@ -51,7 +50,7 @@ def end_everything(
     try:
         audit.commit(action, visitor, user, event_id=news.event_id if news else None)
     except Exception as error:
-        if news and news.challenge and not (isinstance(error, DATABASE_IS_AWAY) and _may_stand(news.event_id)):
+        if news is not None and not (isinstance(error, DATABASE_IS_AWAY) and _may_stand(news.event_id)):
             with suppress(*REDIS_IS_AWAY):
                 challenges.redeem(news.challenge)
         raise
@@ -110,9 +109,9 @@ def end_one(user: User, store_id: str, visitor: Visitor) -> bool:
 def news(letter: str, user: User, visitor: Visitor, purpose: Purpose = "not_me", **context: Any) -> News:
     """Queues the letter of a change that `end_everything` is about to commit: a Redis that dies afterwards loses nobody
     his warning. It goes out when the change stands."""
-    told, event_id = _open_warning(user, purpose), new_id()
-    mail.about_challenge(letter, told, visitor, event=event_id.hex, **context)
-    return News(told, event_id)
+    told = News(_open_warning(user, purpose), new_id())
+    mail.about_challenge(letter, told.challenge, visitor, event=told.event_id.hex, **context)
+    return told
 
 
 def warn(letter: str, user: User, visitor: Visitor) -> None:
@@ -121,15 +120,25 @@ def warn(letter: str, user: User, visitor: Visitor) -> None:
 
 
 def guessed_behind_password(user: User) -> bool:
-    """Counts a wrong code behind the right password. Whether there were, in a day, as many as one challenge takes:
-    whoever stops short of that each time is found too."""
+    """Counts a wrong code behind the right password. Whether there were, in a day and without a finished sign-in, as
+    many as one challenge takes: whoever stops short of that each time is found too."""
     pipeline = redis().pipeline(transaction=False)
-    key = f"magicauth:behind-password:{user.id.hex}"
+    key = _guesses_key(user)
     pipeline.incr(key)
     pipeline.expire(key, _GUESSES_COUNT_FOR, nx=True)
     count: int = pipeline.execute()[0]
     attempts: int = current_app.config["MAGICAUTH_CODE_ATTEMPTS"]
     return count % attempts == 0
+
+
+def forget_guesses(user: User) -> None:
+    """Forgets them: somebody who has the mailbox too has signed in."""
+    redis().delete(_guesses_key(user))
+
+
+def _guesses_key(user: User) -> str:
+    # Those behind an earlier password are no news of this one.
+    return f"magicauth:behind-password:{user.id.hex}:{user.session_epoch}"
 
 
 def _open_warning(user: User, purpose: Purpose = "not_me") -> Challenge:

@@ -88,6 +88,8 @@ def finished(user: User, visitor: Visitor, *, was_known: bool = False) -> None:
     `was_known` is one that was known until it changed the account."""
     epoch = user.session_epoch
     limits.clear(visitor.asker(user.canonical_email, epoch))
+    if user.has_password:
+        security.forget_guesses(user)
     audit.commit(Action.SIGNED_IN, visitor, user, with_answer=True)
     # An address may have belonged to another's account before.
     if not (was_known or visitor.device(user.canonical_email, epoch, since=user.created_at.timestamp())):

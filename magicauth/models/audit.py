@@ -46,7 +46,7 @@ WORDS = {
     Action.SIGN_IN_REFUSED: N_("Sign-in refused"),
     Action.SIGNED_OUT: N_("Signed out"),
     Action.CONFIRMED: N_("Confirmed it was you"),
-    Action.CODES_USED_UP: N_("Codes used up after the right password"),
+    Action.CODES_USED_UP: N_("Wrong codes after the right password"),
     Action.PROFILE_CHANGED: N_("Profile changed"),
     Action.PASSWORD_CHANGED: N_("Password changed"),
     Action.PASSWORD_RESET: N_("New password chosen after it was forgotten"),

@@ -3,8 +3,8 @@
 import pytest
 from flask import abort
 from flask.testing import FlaskClient
-from instruments import later, letters_waiting, session_id
-from pages import EMAIL, JSON, PASSWORD, is_signed_in, other_browser, sign_in, sign_up
+from instruments import delivering, later, letters_waiting, quiet_app, session_id
+from pages import EMAIL, JSON, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from sqlalchemy.orm.exc import StaleDataError
 from world import database_dump, redis_dump
 
@@ -47,6 +47,19 @@ def test_links_of_warnings_and_of_a_change_of_address_go_with_it(ada, mailbox, r
     assert len(redis.keys("magicauth:challenge:*")) == 2
     assert ada.post("/account/delete", data={"email": EMAIL}).location == "/auth"
     assert redis.keys("magicauth:challenge:*") == []
+
+
+def test_a_thief_who_deletes_the_account_at_once_stops_no_warning(redis, redis_url, tmp_path):
+    with quiet_app(redis_url, tmp_path) as app:
+        thief, mailbox = app.test_client(), Letters(app)
+        sign_up(thief)
+        with delivering(app):
+            thief.post("/account/email", data={"email": "thief@example.org"})
+            code = mailbox.last("thief@example.org").code
+        thief.post("/verify", data={"OTP": code})
+        thief.post("/account/delete", data={"email": "thief@example.org"})
+        with delivering(app):
+            assert mailbox.last(EMAIL).subject == "Your address at magicauth was changed"
 
 
 def test_the_letter_says_who_deleted_it(app, ada, mailbox):

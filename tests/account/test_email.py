@@ -600,6 +600,29 @@ def test_who_loses_the_address_by_it_is_told(ada, mailbox):
     assert not any("token=" in link for link in letter.links)
 
 
+def test_the_way_back_waits_for_no_letter(ada, mailbox, full):
+    move(ada, mailbox, NEW)
+    link = undo_link(mailbox, EMAIL)
+    with full():
+        other_browser(ada).post(link)
+    assert proves_address(ada, mailbox, EMAIL) and not proves_address(ada, mailbox, NEW)
+
+
+def test_nothing_is_told_where_nothing_was_taken_back(ada, mailbox, redis):
+    move(ada, mailbox, NEW)
+    link = undo_link(mailbox, EMAIL)
+    move(ada, mailbox, EMAIL)
+    assert other_browser(ada).post(link).location == "/auth"
+    other = other_browser(ada)
+    sign_up(other, THIEF)
+    move(other, mailbox, "mallory@elsewhere.example")
+    link = undo_link(mailbox, THIEF)
+    sign_up(other_browser(ada), THIEF)
+    assert other_browser(ada).post(link, json={}).status_code == 400
+    wait_for(lambda: not letters_waiting(redis))
+    assert not [letter for letter in mailbox.all() if "changed back" in letter.subject]
+
+
 def test_the_owner_still_has_hers_after_the_thief_has_taken_his(ada, mailbox):
     move(ada, mailbox, THIEF)
     move(ada, mailbox, "mallory@elsewhere.example")
