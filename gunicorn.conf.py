@@ -31,8 +31,10 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its files there witho
 _METRICS = "magicauth-metrics-"
 # Of this master: one that USR2 put in the place of another must not count in what that one takes away.
 _OUR_METRICS = f"{_METRICS}{os.getpid()}-"
-# Seconds that a client may pause in the middle of a request, or of taking its answer.
+# Seconds that a client may pause in the middle of a request.
 _SILENCE_MOST = 5
+# And of taking its answer: its system may take what comes at once, and no more until half of that is read.
+_TAKING_MOST = 30
 _SEND_BUFFER = 32 * 1024
 # gunicorn's words for a client that it could not read from.
 _OF_CLIENTS = ("Socket error processing request.", "Error handling request (no URI read)")
@@ -149,8 +151,8 @@ def post_worker_init(worker: Any) -> None:
     for listener in worker.sockets:
         # Connections inherit them. A thread reads a request, and writes an answer, without any other bound: as many
         # silent clients as there are threads would stop the server.
-        for bound in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            listener.setsockopt(socket.SOL_SOCKET, bound, struct.pack("ll", _SILENCE_MOST, 0))
+        for bound, seconds in ((socket.SO_RCVTIMEO, _SILENCE_MOST), (socket.SO_SNDTIMEO, _TAKING_MOST)):
+            listener.setsockopt(socket.SOL_SOCKET, bound, struct.pack("ll", seconds, 0))
         # Writing goes on when a third of it is free: of the megabytes that it would grow to, slow clients take that in
         # time no more.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
