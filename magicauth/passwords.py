@@ -138,9 +138,9 @@ def _is_made_of(password: str, about: tuple[str, ...]) -> bool:
     theirs = {word for text in about for word in _words(_plain(text))}
     words = _words(_plain(password))
     rest = "".join(word for word in words if word not in theirs)
-    for word in sorted(theirs, key=len, reverse=True):
-        # Shorter ones are in many others.
-        rest = rest.replace(word, "") if len(word) > 2 else rest
+    # Shorter ones are in many others.
+    for word in sorted((word for word in theirs if len(word) > 2), key=len, reverse=True):
+        rest = rest.replace(word, "")
     signs = sum(not (character.isalnum() or character.isspace()) for character in password)
     return rest != "".join(words) and len(rest) < _REST_LEAST and signs < _REST_LEAST
 
