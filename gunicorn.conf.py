@@ -58,8 +58,8 @@ def _bind() -> str:
 
 
 def _count_over_all_workers() -> None:
-    # What each worker counted lies in files that prometheus-client adds up. HUP finds the folder made, unless something
-    # has emptied /tmp meanwhile: without one no worker would start.
+    # What each worker counted lies in files that prometheus-client adds up. Later workers find the folder made, unless
+    # something has emptied /tmp meanwhile: without one they would not start.
     chosen = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
     if not os.environ.get("MAGICAUTH_METRICS_TOKEN"):
         return
@@ -144,6 +144,7 @@ class Worker(ThreadWorker):
 
 
 def pre_fork(_: Any, __: Any) -> None:
+    # Not before: what refuses to start leaves no folder.
     _count_over_all_workers()
 
 
@@ -199,5 +200,3 @@ control_socket_disable = True
 logger_class = AccessLog
 accesslog = "-"
 errorlog = "-"
-# Last: what refuses to start leaves no folder.
-_count_over_all_workers()

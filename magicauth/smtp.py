@@ -10,13 +10,13 @@ import flask_mail
 from flask import current_app
 
 _SMTP_TIMEOUT = 10.0
-# For a whole answer: one that comes in drips would hold the thread for ever.
-_ANSWER_MOST = 30.0
+# For a whole reply: one that comes in drips would hold the thread for ever.
+_REPLY_MOST = 30.0
 # Mail servers close connections that say nothing; a letter is not given to one that may just be closing.
 _CONNECTION_IDLE = 5.0
 
 
-class _Answers:
+class _Replies:
     """What a mail server says, line by line, until `ends` by the monotonic clock: smtplib's time-out begins anew with
     each byte."""
 
@@ -43,13 +43,13 @@ class _Answers:
 
 
 class _Bounded(smtplib.SMTP):
-    """smtplib's conversation, in which each answer ends in time whatever the server says."""
+    """smtplib's conversation, in which each reply ends in time whatever the server says."""
 
     def getreply(self) -> tuple[int, bytes]:
-        """The server's next answer. Raises SMTPServerDisconnected."""
+        """The server's next reply. Raises SMTPServerDisconnected."""
         if self.file is None:
-            self.file: Any = _Answers(self.sock)
-        self.file.ends = time.monotonic() + _ANSWER_MOST
+            self.file: Any = _Replies(self.sock)
+        self.file.ends = time.monotonic() + _REPLY_MOST
         try:
             return super().getreply()
         finally:

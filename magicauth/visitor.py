@@ -68,7 +68,7 @@ class Visitor:
         known = [
             tag
             for at, tag in accounts
-            if at > oldest and keyring().verify_tag(tag, *_known(device_id, at, email, epoch))
+            if at > oldest and keyring().verify_tag(tag, *_tag_parts(device_id, at, email, epoch))
         ]
         return device_id if known else ""
 
@@ -120,16 +120,16 @@ def remember_device(response: Response, email: str, epoch: int) -> None:
         if at > now - _DEVICE_COOKIE_LIFE
         # Those of the same account take no other's place, nor do those from before its last changes.
         and not any(
-            keys.verify_tag(tag, *_known(device_id, at, email, earlier))
+            keys.verify_tag(tag, *_tag_parts(device_id, at, email, earlier))
             for earlier in range(max(0, epoch - _ACCOUNTS_PER_DEVICE), epoch + 1)
         )
     ]
-    kept = [(now, keys.tag(*_known(device_id, now, email, epoch))), *others][:_ACCOUNTS_PER_DEVICE]
+    kept = [(now, keys.tag(*_tag_parts(device_id, now, email, epoch))), *others][:_ACCOUNTS_PER_DEVICE]
     value = device_id + "".join(f".{at}-{tag}" for at, tag in kept)
     cookies.give(response, device_cookie_name(), value, _DEVICE_COOKIE_LIFE)
 
 
-def _known(device_id: str, at: int, email: str, epoch: int) -> tuple[str, ...]:
+def _tag_parts(device_id: str, at: int, email: str, epoch: int) -> tuple[str, ...]:
     return "device", device_id, str(at), email, str(epoch)
 
 

@@ -254,6 +254,16 @@ def test_a_browser_whose_session_ended_with_all_others_is_a_new_one_again(ada, m
     assert len(warnings(mailbox)) == seen + 1
 
 
+def test_the_browser_of_an_account_that_is_gone_is_new_to_the_next_one_of_its_address(ada, mailbox, redis):
+    assert ada.post("/account/delete", data={"email": EMAIL}).location == "/auth"
+    # A second is as exact as the cookie is.
+    with later(redis, 5):
+        sign_up(other_browser(ada))
+        choose_a_forgotten_password(ada, mailbox)
+        assert is_signed_in(ada)
+        assert "New sign-in to magicauth" in {letter.subject for letter in warnings(mailbox)}
+
+
 def test_an_account_without_a_password_is_warned_as_well(app):
     assert app.test_cli_runner().invoke(args=["users", "create", EMAIL]).exit_code == 0
     browser, mailbox = app.test_client(), Letters(app)

@@ -98,7 +98,7 @@ def test_a_silent_server_is_hung_up_on_and_no_dead_code_is_sent_to_it(app, redis
 
 @pytest.mark.parametrize("drip", [b"220-please hold\r\n", b"2"])
 def test_a_server_that_answers_in_drips_is_hung_up_on_too(app, redis, mail_server, monkeypatch, caplog, drip):
-    monkeypatch.setattr(smtp, "_ANSWER_MOST", 1.0)
+    monkeypatch.setattr(smtp, "_REPLY_MOST", 1.0)
     door = mail_server.listen()
 
     def hung_up() -> bool:

@@ -321,7 +321,7 @@ def test_a_letter_that_was_put_off_is_not_the_oldest_that_waits(app, asking, red
 
 
 def test_a_mail_server_may_take_its_time_for_each_answer(app, asking, office, redis, monkeypatch):
-    monkeypatch.setattr("magicauth.smtp._ANSWER_MOST", 0.6)
+    monkeypatch.setattr("magicauth.smtp._REPLY_MOST", 0.6)
     office.pause = 0.3
     with delivering(app):
         wait_for(lambda: empty(redis))
