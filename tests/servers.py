@@ -273,6 +273,11 @@ class MailServer:
             self._server = None
         self._socket.close()
 
+    @property
+    def is_talking(self) -> bool:
+        """Whether it has still to answer somebody, who may be dead."""
+        return self._server is not None and self._server.is_talking
+
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         message = email.message_from_bytes(envelope.content, policy=email.policy.default)
         self.offered.append(message)
@@ -335,6 +340,11 @@ class SmtpServer(Controller):
     def factory(self) -> SMTP:
         self._conversations.append(super().factory())
         return self._conversations[-1]
+
+    @property
+    def is_talking(self) -> bool:
+        """Whether anybody is connected, or what somebody sent before hanging up is not answered yet."""
+        return any(one.transport for one in self._conversations)
 
     def stop(self, no_assert: bool = False) -> None:
         asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result()
