@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import itertools
 import os
 import shutil
 import sqlite3
@@ -57,13 +58,19 @@ def _is_rewritten(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each process begins with its share of the slow tests, so that none is left alone with them at the end."""
+    """Each process begins with its share of the slow tests, so that none is left alone with them at the end. One in three
+    starts a browser, the others start servers: what all tests of a process share is started once for each process."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    slow = [item for item in items if item.get_closest_marker("faults") or item.get_closest_marker("browser")]
-    quick = [item for item in items if item not in slow]
-    items[:] = [
-        item for number in range(processes) for part in (slow, quick) for item in _share(part, number, processes)
-    ]
+    with_browser = max(1, processes // 3)
+    if processes == with_browser:
+        return
+    browser = [item for item in items if item.get_closest_marker("browser")]
+    faults = [item for item in items if item.get_closest_marker("faults")]
+    slow = [_share(browser, number, with_browser) for number in range(with_browser)]
+    slow += [_share(faults, number, processes - with_browser) for number in range(processes - with_browser)]
+    quick = iter([item for item in items if item not in {*browser, *faults}])
+    each = len(items) // processes
+    items[:] = [item for part in slow for item in (*part, *itertools.islice(quick, each - len(part)))] + list(quick)
 
 
 def _share(items: list[pytest.Item], number: int, of: int) -> list[pytest.Item]:
