@@ -166,13 +166,13 @@ def _origins(value: str) -> list[str]:
 
 
 def _database_url(value: str) -> str:
-    if not re.match(r"(sqlite(\+pysqlite)?|postgresql(\+psycopg)?)://", value):
+    if not re.match(r"(sqlite(\+pysqlite)?|postgres|postgresql(\+psycopg)?)://", value):
         raise ValueError("must begin with postgresql+psycopg:// or sqlite://")
     try:
         make_url(value)
     except (ArgumentError, ValueError):
         raise ValueError("must be a URL such as postgresql+psycopg://user:password@host:5432/name") from None
-    return re.sub(r"^postgresql://", "postgresql+psycopg://", value)
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", value)
 
 
 def _redis_url(value: str) -> str:

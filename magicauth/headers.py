@@ -5,7 +5,8 @@ from flask import Flask, Response
 from magicauth.sessions import this_session
 
 _CSP = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
-_HSTS = "max-age=31536000; includeSubDomains"
+# Of this host alone: others below it may be somebody else's, and no https yet.
+_HSTS = "max-age=31536000"
 
 
 def init_app(app: Flask) -> None:

@@ -33,7 +33,8 @@ def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, without a port, names this machine only: localhost, 127.0.0.0/8 or ::1."""
+    """Whether `host`, without a port, names this machine only: localhost, 127.0.0.0/8, ::1, or a name under
+    localhost (RFC 6761)."""
     with contextlib.suppress(ValueError):
         return ip_address(host.strip("[]")).is_loopback
-    return host.lower() == "localhost"
+    return f".{host.lower()}".endswith(".localhost")

@@ -11,8 +11,8 @@ from typing import Any
 from whitenoise import WhiteNoise
 from whitenoise.compress import Compressor
 
-# Their addresses carry a hash of what is in them (theme.py).
-_LIFE = 365 * 86_400
+# Seconds; their addresses carry a hash of what is in them (theme.py).
+ASSET_LIFE = 365 * 86_400
 _SOURCE = Path(__file__).parent / "static"
 
 
@@ -53,7 +53,7 @@ def serve(
         wsgi_app,
         root=root,
         prefix="static/",
-        max_age=_LIFE,
+        max_age=ASSET_LIFE,
         allow_all_origins=False,
         our_headers=our_headers,
         is_own_host=is_own_host,

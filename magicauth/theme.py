@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from babel import Locale
 from babel.dates import format_date, format_time, get_datetime_format
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Response, after_this_request, current_app, g, request
 from flask_babel import Babel, format_timedelta, get_locale
 
 from magicauth import audit, cookies, guards
@@ -34,6 +34,7 @@ from magicauth.next_page import asked_for, own_path, path_of
 from magicauth.notices import flashes, notice
 from magicauth.reader import is_shown_for, read, typed
 from magicauth.respond import go
+from magicauth.static_files import ASSET_LIFE
 from magicauth.visitor import visitor
 from magicauth.wanted import typed_before
 
@@ -69,8 +70,10 @@ def init_app(app: Flask) -> None:
 @bp.get("/accent.css")
 def accent() -> Response:
     """The accent colour and what goes with it, as a stylesheet: the policy allows no styles in the page."""
-    colour = current_app.config["MAGICAUTH_ACCENT"]
-    return Response(_ACCENT_CSS.format(colours(colour)) if colour else "", mimetype="text/css")
+    response = Response(_accent_css(current_app.config["MAGICAUTH_ACCENT"]), mimetype="text/css")
+    if request.query_string:
+        response.cache_control.public, response.cache_control.max_age = True, ASSET_LIFE
+    return response
 
 
 @bp.post("/language")
@@ -85,6 +88,15 @@ def pick() -> Response:
     return response
 
 
+def _accent_css(colour: str | None) -> str:
+    return _ACCENT_CSS.format(colours(colour)) if colour else ""
+
+
+def _vary(response: Response) -> Response:
+    response.vary.add("Accept-Language")
+    return response
+
+
 def _select_language() -> str:
     """The account's language, the one picked in this browser, or the best that `Accept-Language` asks for."""
     if not request:
@@ -92,6 +104,7 @@ def _select_language() -> str:
     for picked in (chosen_language(), request.cookies.get(_LANGUAGE_COOKIE)):
         if picked in CODES:
             return picked
+    after_this_request(_vary)
     return accepted(request.headers.get("Accept-Language", ""))
 
 
@@ -116,7 +129,11 @@ def _context() -> dict[str, Any]:
 @functools.cache
 def _asset(name: str) -> str:
     content = (Path(__file__).parent / "static" / name).read_bytes()
-    return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
+    return _versioned(f"/static/{name}", content)
+
+
+def _versioned(path: str, content: bytes) -> str:
+    return f"{path}?v={hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def _query(**values: str | None) -> str:
@@ -171,7 +188,8 @@ class Ours:
 
     def __init__(self, app: Flask) -> None:
         self.site_name = app.config["MAGICAUTH_SITE_NAME"]
-        self.accent_url = "/accent.css" if app.config["MAGICAUTH_ACCENT"] else None
+        css = _accent_css(app.config["MAGICAUTH_ACCENT"])
+        self.accent_url = _versioned("/accent.css", css.encode()) if css else None
         self.passwords = app.config["MAGICAUTH_PASSWORDS"]
         self.sign_up = app.config["MAGICAUTH_SIGN_UP"]
 

@@ -62,8 +62,8 @@ def _is_rewritten(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each process begins with its share of the slow tests, so that none is left alone with them at the end. One in three
-    starts a browser, the others start servers: what all tests of a process share is started once for each process."""
+    """Each process begins with its share of the slow tests, so that none is left alone with them at the end. One in
+    three starts a browser, the others start servers: what the tests of a process share is started once for each."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     with_browser = max(1, processes // 3)
     if processes == with_browser:

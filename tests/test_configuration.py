@@ -311,6 +311,7 @@ def test_settings_come_from_the_environment_and_arguments_go_before_it(monkeypat
         ("http://localhost:8000", "http://localhost:8000"),
         ("http://127.0.0.1", "http://127.0.0.1"),
         ("http://[::1]:8000", "http://[::1]:8000"),
+        ("http://id.localhost:8000", "http://id.localhost:8000"),
     ],
 )
 def test_the_public_url_is_kept_as_browsers_write_an_origin(complete, tmp_path, value, origin):
@@ -408,8 +409,9 @@ def test_flags_are_read_as_people_write_them(complete, tmp_path):
         assert config.load(complete | {"MAIL_USE_TLS": value}, tmp_path)["MAIL_USE_TLS"] is False, value
 
 
-def test_postgresql_means_the_driver_that_is_installed(complete, tmp_path):
-    given = complete | {"DATABASE_URL": "postgresql://ada@localhost/magicauth"}
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_postgresql_means_the_driver_that_is_installed(complete, tmp_path, scheme):
+    given = complete | {"DATABASE_URL": f"{scheme}://ada@localhost/magicauth"}
     assert config.load(given, tmp_path)["DATABASE_URL"] == "postgresql+psycopg://ada@localhost/magicauth"
 
 

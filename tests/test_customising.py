@@ -270,6 +270,18 @@ def test_the_accents_stylesheet_sets_text_and_links_for_light_and_dark(make_app)
     assert links == [colours("#ffd43b").light_link, "#ffd43b"]
 
 
+def test_the_accents_stylesheet_is_fetched_once_for_each_accent(make_app):
+    def address(accent: str) -> str:
+        return re.search(r"/accent\.css\?v=\w+", make_app(MAGICAUTH_ACCENT=accent).test_client().get("/auth").text)[0]
+
+    one, other = address("#ffd43b"), address("#3b5bdb")
+    assert one != other
+    kept = make_app(MAGICAUTH_ACCENT="#ffd43b").test_client().get(one)
+    assert "--accent: #ffd43b;" in kept.text
+    assert kept.headers["Cache-Control"] == "public, max-age=31536000"
+    assert not kept.headers.getlist("Set-Cookie")
+
+
 def test_a_client_may_be_signed_in_so_that_it_must_say_again_who_it_is(client):
     sign_in_for_test(client, fresh=False)
     assert client.get("/home").status_code == 200

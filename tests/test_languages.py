@@ -297,6 +297,11 @@ def test_a_browser_is_answered_in_the_language_it_likes_best(client):
     assert language_of(client.get("/auth")) == "en"
 
 
+def test_a_cache_is_told_what_the_language_of_a_page_depends_on(client):
+    assert {"Accept-Language", "Cookie"} <= set(client.get("/auth").vary)
+    assert "Accept-Language" not in client.get("/healthz", headers=JSON).vary
+
+
 def test_the_picker_offers_every_language_by_its_own_name(client):
     page = BeautifulSoup(client.get("/auth", headers={"Accept-Language": "ja"}).text, "html.parser")
     form = page.find("form", {"action": "/language"})

@@ -16,7 +16,11 @@ from magicauth.models import Action, User
 from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH
 from magicauth.visitor import Visitor
 
-_PHONE = re.compile(r"\+?[0-9][0-9 ()./-]*")
+_PHONE = re.compile(r"\+? ?\(?[0-9][0-9 ()./-]*")
+# As telephones and address books write between the digits, and around them.
+_SPACE = re.compile(r"[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+_DASH = re.compile(r"[\u2010-\u2015\u2212]")
+_UNSEEN = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
 def start(typed_email: str, visitor: Visitor, *, next_page: str) -> None:
@@ -80,7 +84,7 @@ def finish(token: str, name: str, password: str, phone: str, typed_email: str, v
 
 def clean_profile(name: str, phone: str) -> tuple[str, str, dict[str, list[str]]]:
     """Name and phone without surrounding space, and what is wrong with them by field."""
-    name, phone, errors = unicodedata.normalize("NFC", name.strip()), phone.strip(), {}
+    name, phone, errors = unicodedata.normalize("NFC", name.strip()), _plain(phone), {}
     if not any(_visible(character) for character in name):
         errors["name"] = [N_("Name required.")]
     elif len(name) > NAME_LENGTH:
@@ -90,6 +94,10 @@ def clean_profile(name: str, phone: str) -> tuple[str, str, dict[str, list[str]]
     if phone and (len(phone) > PHONE_LENGTH or not _PHONE.fullmatch(phone)):
         errors["phone"] = [N_("Use digits, spaces and a leading +, such as +49 30 1234567.")]
     return name, phone, errors
+
+
+def _plain(phone: str) -> str:
+    return _UNSEEN.sub("", _DASH.sub("-", _SPACE.sub(" ", phone))).strip()
 
 
 def _password_errors(password: str, email: str, name: str) -> list[str]:

@@ -52,6 +52,20 @@ def test_what_is_saved_shows_at_once_and_says_so_once(ada):
     assert "Hello, Ada King" in ada.get("/home").text
 
 
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("(555) 123-4567", "(555) 123-4567"),
+        ("+1 (555) 123-4567", "+1 (555) 123-4567"),
+        ("+(49) 30/1234", "+(49) 30/1234"),
+        ("\u202a+49\u00a030\u202f1234\u202c", "+49 30 1234"),
+        ("555\u2013123\u20114567", "555-123-4567"),
+    ],
+)
+def test_a_phone_may_be_written_as_people_and_their_address_books_write_it(ada, typed, kept):
+    assert ada.post("/account", json={"name": "Ada", "phone": typed}).get_json()["user"]["phone"] == kept
+
+
 def test_as_json_the_answer_carries_the_user(ada):
     answer = ada.post("/account", json={"name": "Ada King", "phone": None})
     assert (answer.status_code, answer.get_json()["message"]) == (200, "Saved.")
