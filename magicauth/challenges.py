@@ -153,7 +153,7 @@ def ttl(purpose: Purpose) -> int:
 def issue(purpose: Purpose, email: str, challenge_id: str = "", **fields: Any) -> Challenge:
     """Opens a challenge; under that id, if it was promised before."""
     now = round(time.time(), 3)
-    challenge = Challenge(challenge_id or keyring().new_id(), purpose, email, sent=now, began=now, **fields)
+    challenge = Challenge(challenge_id or keyring().new_id(), purpose, email, **({"sent": now, "began": now} | fields))
     _issue([_key(challenge.id)], ttl(purpose), *_fields(challenge))
     return challenge
 
@@ -170,8 +170,8 @@ def follow_up(first: Challenge, send: int, purpose: Purpose, email: str, **field
         before is not None and before.opens < ADDRESS_ATTEMPTS and before.epoch == fields.get("epoch", before.epoch)
     )
     challenge_id = before.id if before and is_good else _following_id(first, send if first.followed else 1, purpose)
-    asker = {name: getattr(first, name) for name in ("ip", "device", "browser", "next")}
-    challenge = issue(purpose, email, challenge_id, **asker, **fields)
+    of_the_first = {name: getattr(first, name) for name in ("ip", "device", "browser", "next", "sends", "began")}
+    challenge = issue(purpose, email, challenge_id, **of_the_first, **fields)
     _follow([_key(first.id)], send)
     return challenge
 

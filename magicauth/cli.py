@@ -122,6 +122,9 @@ def show_user(email: str, as_json_: bool) -> None:
 @click.option("--password-stdin", is_flag=True, help="Reads the password from standard input.")
 def create_user(email: str, name: str, admin: bool, password_stdin: bool) -> None:
     """Makes an account. Without a password its owner sets one later."""
+    may_have_password = current_app.config["MAGICAUTH_PASSWORDS"] != "off"
+    if password_stdin and not may_have_password:
+        raise click.ClickException("MAGICAUTH_PASSWORDS is off: no account has a password.")
     # None where the shell has closed it.
     stdin: TextIO | None = sys.stdin
     if password_stdin and stdin is None:
@@ -133,7 +136,8 @@ def create_user(email: str, name: str, admin: bool, password_stdin: bool) -> Non
         raise click.ClickException(f"{email} has an account already.") from None
     click.echo(f"Account made: {user.email}")
     if password is None:
-        click.echo("Without a password: its owner signs in by mailed code, and may set one under Account.")
+        own = ", and may set one under Account" if may_have_password else ""
+        click.echo(f"Without a password: its owner signs in by mailed code{own}.")
 
 
 @users.command("invite")

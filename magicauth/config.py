@@ -397,9 +397,9 @@ def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     problems: list[str] = []
     for setting in SETTINGS:
-        given = _given(environ, setting)
         default = setting.parse(setting.default) if isinstance(setting.default, str) else setting.default
         try:
+            given = _given(environ, setting)
             values[setting.name] = default if given is None else setting.parse(given)
         except ValueError as problem:
             values[setting.name] = default
@@ -419,12 +419,20 @@ def load(environ: Mapping[str, Any], instance: Path) -> dict[str, Any]:
 def _given(environ: Mapping[str, Any], setting: Setting) -> str | None:
     """The setting as a string; None if it is missing or blank. Only names and passwords keep space around them."""
     given = environ.get(setting.name)
-    if isinstance(given, list | tuple | set):
-        given = ",".join(given)
-    text = given.decode() if isinstance(given, bytes) else "" if given is None else str(given)
+    try:
+        text = ",".join(map(_text, given)) if isinstance(given, list | tuple | set) else _text(given)
+    except UnicodeError:
+        raise ValueError("must be text, such as secrets.token_hex(32) makes of random bytes") from None
     if not text.strip():
         return None
     return text if setting.parse is _of_mail_server else text.strip()
+
+
+def _text(given: Any) -> str:
+    text = given.decode() if isinstance(given, bytes) else "" if given is None else str(given)
+    # Bytes of the environment that are no UTF-8 are surrogates here.
+    text.encode()
+    return text
 
 
 def _production_problems(environ: Mapping[str, Any], values: dict[str, Any]) -> list[str]:

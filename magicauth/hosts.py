@@ -32,26 +32,22 @@ def is_own_host(environ: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     host = environ.get("HTTP_HOST", "")
     # What would begin a path, a query or a fragment is in no host, and would stand in our links after it.
     named = origin_of(f"{environ['wsgi.url_scheme']}://{host}") if _HOST.fullmatch(host) else None
-    return _is_ours(named, config, by_host=True)
+    if named is None:
+        return False
+    # Without the scheme: a proxy may end TLS and not say so.
+    public_url = config["PUBLIC_URL"]
+    return _is_developments(named, config) or (public_url is not None and _host(named) == _host(public_url))
 
 
 def is_ours(origin: str | None) -> bool:
     """Whether `origin` is this deployment's."""
-    return _is_ours(origin, current_app.config)
-
-
-def _is_ours(origin: str | None, config: Mapping[str, Any], *, by_host: bool = False) -> bool:
-    # `by_host` leaves the scheme out: a proxy may end TLS and not say so.
-    public_url = config["PUBLIC_URL"]
     if origin is None or origin_of(origin) != origin:
         return False
-    if config["MAGICAUTH_MODE"] == "development" and is_loopback(urlsplit(origin).hostname or ""):
-        return True
-    if public_url is None:
-        return False
-    if by_host:
-        return _host(origin) == _host(public_url)
-    return bool(origin == public_url)
+    return _is_developments(origin, current_app.config) or bool(origin == current_app.config["PUBLIC_URL"])
+
+
+def _is_developments(origin: str, config: Mapping[str, Any]) -> bool:
+    return config["MAGICAUTH_MODE"] == "development" and is_loopback(urlsplit(origin).hostname or "")
 
 
 @functools.lru_cache(maxsize=256)

@@ -129,9 +129,10 @@ def _owe(counters: list[tuple[str, RateLimitItem]], places: int, seconds_ago: fl
 
 
 def _settle(response: Response) -> Response:
-    places = g.pop("_magicauth_places_owed")
+    # Where something fails after this, Flask comes here once more, and these are paid.
+    places = g.pop("_magicauth_places_owed", None)
     # What was asked for is done, and is not undone by a Redis that cannot count any more.
-    if not hung():
+    if places and not hung():
         try:
             _pay(places)
         except REDIS_IS_AWAY as error:

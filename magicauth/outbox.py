@@ -361,7 +361,7 @@ def _note(job: Job, became: Literal["sent", "failed", "dropped"], last: Last, re
     pipeline = redis().pipeline(transaction=False)
     pipeline.hincrby(_COUNTS_KEY, f"{job.letter} {became}", 1)
     if last:
-        pipeline.hset(_STATE_KEY, mapping={"last": last, "reason": reason, "at": round(time.time())})
+        pipeline.hset(_STATE_KEY, mapping={"last": last, "reason": reason})
     with contextlib.suppress(*REDIS_IS_AWAY):
         pipeline.execute()
 

@@ -16,6 +16,8 @@ from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
 _BODY_BYTES = 64 * 1024
 _DISCARDED_MOST = 1024 * 1024
 _PARTS_MOST = 100
+# What a form sends for a box that is ticked.
+TICKS = ("on", "1", "true")
 # Flask's default, for views that read their body themselves.
 _PARTS_OF_VIEW = 1000
 _URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
@@ -101,7 +103,7 @@ def read_token() -> str:
 def read_flag(name: str) -> bool:
     """A tick: JSON `true`, or `on`, `1`, `true` in a form."""
     value = g._magicauth_fields.get(name)
-    return value is True if is_json() else value in ("on", "1", "true")
+    return value is True if is_json() else value in TICKS
 
 
 def read_query(name: str) -> str:

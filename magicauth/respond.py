@@ -195,7 +195,8 @@ def _http_error(error: HTTPException) -> Any:
         # Raised where Flask asks no handler of its own: by what a site does after each request.
         return _away(cause)
     refusal = NotFound() if error.code == 404 else Refused(_SENTENCES.get(error.code, f"{error.name}."))
-    if error.description != type(error).description:
+    stock = type(error).description
+    if error.description != stock and not isinstance(stock, property):
         # A sentence of the site's own: `abort(404, description="No such report.")`.
         # Not ours to translate: as text it is escaped, and a `%` is one.
         own = error.description

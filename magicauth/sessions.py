@@ -338,11 +338,15 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             pipeline.zrem(_index_key(owner), digest(sid))
 
 
+# What a view, or what compresses its answer, says of the body that is taken away.
+_OF_A_BODY = ("Content-Encoding", "Content-Disposition", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
+
+
 def _answer_instead(response: Response, other: Response) -> None:
     response.status_code = other.status_code
     response.set_data(other.get_data())
     response.headers["Cache-Control"] = "no-store"
-    for name in ("Set-Cookie", "Clear-Site-Data"):
+    for name in ("Set-Cookie", "Clear-Site-Data", *_OF_A_BODY):
         response.headers.pop(name, None)
     for name in ("Content-Type", "Retry-After", "Location"):
         response.headers.pop(name, None)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -43,8 +44,8 @@ def serve(
     our_headers: list[tuple[str, str]],
     is_own_host: Callable[[Any], bool],
 ) -> WhiteNoise:
-    """The WSGI app with `/static/` in front of it. Compressed copies lie in the folder `instance`; where that cannot be
-    written the files go out as they are, and a proxy may compress them."""
+    """The WSGI app with `/static/` in front of it. Compressed copies lie in the folder `instance`; where they cannot
+    be the files go out as they are, and a proxy may compress them."""
     try:
         root = _compressed(instance)
     except OSError:
@@ -63,8 +64,14 @@ def serve(
 def _compressed(instance: Path) -> Path:
     paths = sorted(_SOURCE.iterdir())
     folder = instance / f"static-{hashlib.sha256(b''.join(path.read_bytes() for path in paths)).hexdigest()[:12]}"
-    if folder.is_dir():
-        return folder
+    if not folder.is_dir():
+        _compress(paths, instance, folder)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise PermissionError(folder)
+    return folder
+
+
+def _compress(paths: list[Path], instance: Path, folder: Path) -> None:
     instance.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".static-", dir=instance))
     compressor = Compressor(use_brotli=False, quiet=True)
@@ -72,8 +79,11 @@ def _compressed(instance: Path) -> Path:
         copy = shutil.copy(path, draft)
         if compressor.should_compress(path.name):
             list(compressor.compress(str(copy)))
+    # Made by root, who ran a command, it is read by the site's own user.
+    draft.chmod(0o755)
+    for path in draft.iterdir():
+        path.chmod(0o644)
     # Renamed when it is whole: another process that starts now sees all of it or nothing.
     with contextlib.suppress(OSError):
         draft.rename(folder)
     shutil.rmtree(draft, ignore_errors=True)
-    return folder

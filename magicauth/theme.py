@@ -18,6 +18,7 @@ from flask_babel import Babel, format_timedelta, get_locale
 from magicauth import audit, cookies, guards
 from magicauth.colours import colours
 from magicauth.errors import N_, Refused
+from magicauth.extensions import db
 from magicauth.guards import chosen_language, current_user
 from magicauth.languages import (
     CODES,
@@ -113,7 +114,8 @@ def _choose_for_account(language: str) -> None:
     if current_user and current_user.language and is_shown_for(current_user.id.hex):
         row = current_user.row
         row.language = language
-        audit.commit(Action.PROFILE_CHANGED, visitor(), row)
+        if db.session.is_modified(row):
+            audit.commit(Action.PROFILE_CHANGED, visitor(), row)
         guards.refresh_facts(row)
 
 

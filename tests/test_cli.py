@@ -100,6 +100,14 @@ def test_an_account_without_a_password_signs_in_by_mail_and_sets_one_later(app, 
     assert shown(flask)["has_password"] is True
 
 
+def test_where_there_are_no_passwords_an_account_gets_none(make_app):
+    flask = make_app(MAGICAUTH_PASSWORDS="off").test_cli_runner().invoke
+    refused = flask(args=["users", "create", EMAIL, "--password-stdin"], input=f"{PASSWORD}\n")
+    check_refused(refused, "MAGICAUTH_PASSWORDS is off: no account has a password.")
+    made = flask(args=["users", "create", EMAIL])
+    assert made.stdout.splitlines()[1] == "Without a password: its owner signs in by mailed code."
+
+
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\nsecond line\n"])
 def test_the_password_is_read_from_standard_input(app, flask, ending):
     result = flask("users", "create", EMAIL, "--password-stdin", input=f" {PASSWORD}{ending}")

@@ -1,6 +1,9 @@
 """Headers on every answer, whatever its status and form: what browsers may load, frame, keep and tell; and cookies."""
 
+import os
+import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -108,6 +111,28 @@ def test_files_have_the_headers_and_are_kept(deployment):
             assert not answer.headers.getlist("Set-Cookie")
             if status in (200, 206, 304):
                 assert answer.headers["Cache-Control"] == "max-age=31536000, public"
+
+
+def test_files_that_root_prepared_can_be_read_by_the_sites_own_user(redis_url, tmp_path):
+    umask = os.umask(0o077)
+    try:
+        with quiet_app(redis_url, tmp_path):
+            (folder,) = tmp_path.glob("static-*")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o644}
+
+
+def test_files_that_cannot_be_prepared_are_served_as_they_are(redis_url, tmp_path):
+    with quiet_app(redis_url, tmp_path):
+        (folder,) = tmp_path.glob("static-*")
+    shutil.rmtree(folder)
+    # As one that belongs to somebody else, whom root, who may run the tests, is not kept from.
+    folder.touch(mode=0o600)
+    with quiet_app(redis_url, tmp_path) as app:
+        with closing(app.test_client().get("/static/app.css")) as answer:
+            assert answer.status_code == 200
 
 
 def test_a_page_names_its_files_by_what_is_in_them(client):

@@ -341,6 +341,15 @@ def test_the_accounts_setting_goes_before_everything_in_each_of_its_browsers(cli
     assert language_of(other_browser(client).get("/auth", headers={"Accept-Language": "fr"})) == "fr"
 
 
+def test_to_pick_what_the_account_has_chosen_already_is_no_change(client):
+    sign_up(client)
+    client.post("/account", data={"name": "Ada Lovelace", "language": "ja"})
+    for _ in range(2):
+        client.post("/language", data={"language": "ja"})
+    actions = [event["action"] for event in client.get("/account/activity", headers=JSON).get_json()["events"]]
+    assert actions == ["user:profile:changed", "user:signed_up"]
+
+
 def test_automatic_follows_the_browser_again(client):
     sign_up(client)
     client.post("/account", data={"name": "Ada", "language": "ja"})

@@ -453,6 +453,19 @@ def test_letters_that_were_sent_again_give_back_to_the_budget_they_were_taken_fr
                 assert places() == 1
 
 
+def test_so_do_those_that_led_a_stranger_to_an_account(make_app, redis):
+    app = make_app()
+    places = lambda: sum(int(redis.get(key)) for key in redis.keys("magicauth:{limits}:mails:*"))  # noqa: E731
+    stranger = app.test_client()
+    stranger.post("/auth", data={"email": EMAIL})
+    with later(redis, 61):
+        stranger.post("/verify/resend")
+        assert places() == 8
+        link = {"token": Letters(app).last(EMAIL).token, "name": "Ada", "password": PASSWORD}
+        assert stranger.post("/users/signup", json=link).status_code == 201
+        assert places() == 0
+
+
 def test_a_letter_that_was_answered_costs_nothing(owner, mailbox):
     # Somebody who signs in often, each time from a browser not seen before: no letter counts that was not wasted.
     for _ in range(12):

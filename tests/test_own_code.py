@@ -353,6 +353,25 @@ def test_a_site_is_told_once_whatever_goes_wrong_after_the_view(app, error):
     assert made == ["ada@example.org"]
 
 
+def test_an_error_after_the_view_has_the_headers_that_every_answer_has(app):
+    wrong = []
+
+    @app.after_request
+    def stumble(response):
+        if request.path == "/auth" and not wrong:
+            wrong.append(response.status_code)
+            raise RuntimeError("a mistake")
+        return response
+
+    client = app.test_client()
+    sign_up(client)
+    client.post("/logout")
+    # A right password gives its place back, after the view as well.
+    answer = client.post("/auth", data={"email": "ada@example.org", "password": PASSWORD})
+    assert (wrong, answer.status_code) == ([303], 500)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff" and answer.headers["Cache-Control"] == "no-store"
+
+
 def test_a_part_of_a_file_that_is_none_is_told_how_long_the_file_is(app, tmp_path):
     (tmp_path / "file").write_bytes(b"x" * 100)
 

@@ -1,5 +1,6 @@
 """What a site's own pages may expect of the app that they are added to."""
 
+import gzip
 import uuid
 from urllib.parse import quote
 
@@ -70,6 +71,10 @@ def app(make_new_app):
     def report():
         abort(404, description="No such report.")
 
+    @pages.get("/missed")
+    def missed():
+        return request.args["missed"]
+
     @pages.get("/fragment")
     def fragment():
         return render_template_string("<p>{{ magicauth.site_name }}</p>")
@@ -137,6 +142,11 @@ def test_a_refusal_says_what_the_site_says(client):
     assert client.get("/nowhere", headers=JSON).get_json()["message"] == "Not found."
 
 
+def test_a_field_that_its_view_misses_is_said_in_our_words(client):
+    said = client.get("/missed", headers=JSON)
+    assert (said.status_code, said.get_json()["message"]) == (400, "Bad Request.")
+
+
 def test_flasks_test_client_looks_into_a_session_and_changes_it(client):
     with client.session_transaction() as stored:
         stored["cart"] = 6
@@ -177,6 +187,13 @@ def test_its_own_settings_are_kept_and_ours_may_be_lists_and_bytes(make_new_app)
     assert (app.config["REPORTS_MAX"], app.testing) == (5, True)
     assert app.config["SECRET_KEY"] == "0123456789abcdefghijklmnopqrstuvwxyz"
     assert app.config["SECRET_KEY_FALLBACKS"] == ["a" * 32, "b" * 32]
+
+
+@pytest.mark.parametrize("given", [b"\xff" * 32, "\udcff" * 32, [b"\xff" * 32]], ids=["bytes", "environment", "list"])
+def test_a_key_that_is_no_text_is_refused_in_a_sentence(tmp_path, given):
+    name = "SECRET_KEY_FALLBACKS" if isinstance(given, list) else "SECRET_KEY"
+    with pytest.raises(ConfigError, match=f"{name} must be text, such as secrets.token_hex"):
+        create_app({name: given, "MAGICAUTH_MODE": "development"}, instance_path=tmp_path)
 
 
 def test_a_misspelt_setting_is_refused(tmp_path):
@@ -382,6 +399,22 @@ def test_an_answer_that_brings_or_takes_a_cookie_is_kept_by_nobody(app, said):
     for path in ("/broken?fill=1", "/broken"):
         headers = client.get(path).headers
         assert "Set-Cookie" in headers and headers["Cache-Control"] == "no-store"
+
+
+def test_nor_does_one_say_of_itself_what_was_said_of_the_answer(app, full):
+    def answer():
+        session["cart"] = 1
+        response = make_response(gzip.compress(b"1,2,3"))
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Content-Disposition"] = "attachment; filename=report.csv"
+        response.set_etag("of-the-report")
+        return response
+
+    client = breaking(app, answer)
+    with full():
+        refused = client.get("/broken")
+    assert refused.status_code == 503 and "Nothing is lost" in refused.text
+    assert not {"Content-Encoding", "Content-Disposition", "ETag"} & set(refused.headers.keys())
 
 
 @pytest.mark.parametrize("said", ["private, max-age=600", "public, max-age=600"])

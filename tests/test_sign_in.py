@@ -177,6 +177,14 @@ def _session_cookie(response):
     return next(line for line in response.headers.getlist("Set-Cookie") if line.startswith("magicauth="))
 
 
+@pytest.mark.parametrize(("asked", "ticked"), [("on", True), ("true", True), ("0", False), ("off", False), ("", False)])
+def test_the_box_is_ticked_for_what_is_a_tick(client, asked, ticked):
+    box = BeautifulSoup(client.get(f"/auth?remember={asked}").text, "html.parser").find(id="remember")
+    assert box.has_attr("checked") is ticked
+    typed = client.post("/auth", data={"email": "", "remember": asked})
+    assert BeautifulSoup(typed.text, "html.parser").find(id="remember").has_attr("checked") is ticked
+
+
 @pytest.mark.parametrize("form", [{}, {"remember": "off"}, {"remember": ""}, {"remember": "yes"}])
 def test_without_keep_me_signed_in_the_session_ends_with_the_browser(browser, form):
     cookie = _session_cookie(sign_in(browser, **form))

@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from magicauth import audit
 from magicauth.guards import current_user, login_required
-from magicauth.models import WORDS, Action, AuditEvent, iso
+from magicauth.models import WORDS, AuditEvent, iso
 from magicauth.reader import read_query_leniently
 from magicauth.respond import page
 
@@ -41,7 +41,8 @@ def event_as_json(event: AuditEvent) -> dict[str, object]:
 
 
 def _for_page(event: AuditEvent) -> dict[str, object]:
-    return event_as_json(event) | {"at": event.at, "words": WORDS[Action(event.action)]}
+    # A newer release, which was taken back, may have known more.
+    return event_as_json(event) | {"at": event.at, "words": WORDS.get(event.action, event.action)}
 
 
 def _before(text: str) -> uuid.UUID | None:

@@ -43,5 +43,5 @@ def ask() -> Response:
 @again(ask)
 def prove() -> Response:
     steps.require_shown_to(g._magicauth_user)
-    pending = sign_in.prove_password(under_way(), read("password"), visitor())
+    pending = sign_in.prove_password(g._magicauth_pending, read("password"), visitor())
     return steps.finish_or_ask_once(pending, "Password is correct")

@@ -32,14 +32,14 @@ def start() -> Response:
 
 @bp.get("/auth/reset/password")
 def ask_new() -> Response:
-    return page("auth/reset_password.html", email=reset.whose(under_way()).email)
+    return page("auth/reset_password.html", email=reset.whose(under_way())[0].email)
 
 
 @bp.post("/auth/reset/password")
 @again(ask_new)
 def choose() -> Response:
-    pending = under_way()
-    steps.require_shown_to(reset.whose(pending))
+    user, pending = reset.whose(under_way())
+    steps.require_shown_to(user)
     response = steps.finish_or_ask(reset.choose(pending, read("password"), visitor()), "Password saved.")
     notices.notify(N_("Your password is changed."))
     return response

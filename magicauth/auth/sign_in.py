@@ -7,7 +7,7 @@ from magicauth.flows import sign_in
 from magicauth.guards import current_user
 from magicauth.next_page import own_path
 from magicauth.pending import keep_pending, under_way
-from magicauth.reader import read, read_flag, read_password, read_query_leniently, typed
+from magicauth.reader import TICKS, read, read_flag, read_password, read_query_leniently, typed
 from magicauth.respond import again, go, page
 from magicauth.sessions import this_session
 from magicauth.visitor import visitor
@@ -29,7 +29,7 @@ def ask() -> Response:
         "auth/sign_in.html",
         next=next_page,
         email=read_query_leniently("email"),
-        remember=typed().get("remember") or read_query_leniently("remember"),
+        remember=(typed().get("remember") or read_query_leniently("remember")) in TICKS,
     )
 
 

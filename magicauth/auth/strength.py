@@ -42,7 +42,7 @@ def _whose() -> tuple[str, str]:
     if token:
         return sign_up.invitation(token).email, read("name")[:NAME_LENGTH]
     try:
-        user = reset.whose(under_way())
+        user = reset.whose(under_way())[0]
     except NotFound:
         if not current_user:
             raise SignInRequired from None

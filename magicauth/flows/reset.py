@@ -6,7 +6,7 @@ from functools import partial
 from sqlalchemy.orm.exc import StaleDataError
 
 from magicauth.addresses import parse_email
-from magicauth.errors import NotFound, SignInOver
+from magicauth.errors import SignInOver
 from magicauth.extensions import db
 from magicauth.flows import email_proof, security, sign_in
 from magicauth.flows.password import set_password
@@ -46,9 +46,7 @@ def choose(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
 
     Ends every session. Raises NotFound or Invalid.
     """
-    user = whose(pending)
-    if pending is None:
-        raise NotFound
+    user, pending = whose(pending)
     since = user.created_at.timestamp()
     was_known = bool(visitor.device(user.canonical_email, user.session_epoch, since))
     set_password(user, password)
@@ -63,8 +61,8 @@ def choose(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
     return kept.showing("password", user.id.hex, user.session_epoch)
 
 
-def whose(pending: Pending | None) -> User:
-    """Whose new password may be chosen. Raises NotFound before the address is proven."""
+def whose(pending: Pending | None) -> tuple[User, Pending]:
+    """Whose new password may be chosen, and the reset. Raises NotFound before the address is proven."""
     if pending is None or pending.purpose != "reset" or "email" not in pending.proofs:
         raise SignInOver(reason="no reset was proven")
-    return sign_in.next_step(pending)[0]
+    return sign_in.next_step(pending)[0], pending

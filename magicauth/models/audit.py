@@ -1,6 +1,7 @@
 """What happened to accounts: the `audit` table. Rows are added to it; only `audit.forget` changes any."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
@@ -40,7 +41,7 @@ class Action(StrEnum):
 
 
 # How an account's owner reads it.
-WORDS = {
+WORDS: Mapping[str, str] = {
     Action.SIGNED_UP: N_("Account made"),
     Action.SIGNED_IN: N_("Signed in"),
     Action.SIGN_IN_REFUSED: N_("Sign-in refused"),

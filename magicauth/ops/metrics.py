@@ -4,13 +4,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 from flask import Blueprint, Flask, Response, abort, current_app, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from magicauth import metrics, outbox
+from magicauth import limits, metrics, outbox
 from magicauth.crypto import equal
 from magicauth.errors import N_, Incorrect
 from magicauth.ops.health import database_answers, redis_answers
@@ -24,7 +25,7 @@ def init_app(app: Flask) -> None:
     if not app.config["MAGICAUTH_METRICS_TOKEN"]:
         return
     # A rate begins at nought. And where a worker counts is opened now, not when something may have emptied /tmp.
-    for kind in ("mails", "codes", "passwords"):
+    for kind in get_args(limits.Kind):
         metrics.LIMITS_HIT.labels(kind)
 
     @app.before_request

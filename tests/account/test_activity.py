@@ -1,5 +1,8 @@
 """`/account/activity`: what happened in the account, for its owner."""
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 from bs4 import BeautifulSoup
 from pages import EMAIL, JSON, PASSWORD, other_browser, sign_in, sign_up
@@ -64,6 +67,13 @@ def test_what_a_browser_says_of_itself_is_never_repeated(ada):
     )
     page = ada.get("/account/activity").text
     assert "evil.example" not in page and "you won" not in page
+
+
+def test_what_only_a_newer_release_knows_is_named_as_it_was_recorded(ada):
+    with sqlite3.connect(Path(ada.application.instance_path) / "magicauth.sqlite3") as database:
+        database.execute("UPDATE audit SET action = 'user:passkey:added'")
+    assert [event["action"] for event in events(ada)] == ["user:passkey:added"]
+    assert "user:passkey:added" in ada.get("/account/activity").text
 
 
 def test_nobody_sees_what_happened_to_somebody_else(ada):
