@@ -130,9 +130,8 @@ def test_files_that_cannot_be_prepared_are_served_as_they_are(redis_url, tmp_pat
     shutil.rmtree(folder)
     # As one that belongs to somebody else, whom root, who may run the tests, is not kept from.
     folder.touch(mode=0o600)
-    with quiet_app(redis_url, tmp_path) as app:
-        with closing(app.test_client().get("/static/app.css")) as answer:
-            assert answer.status_code == 200
+    with quiet_app(redis_url, tmp_path) as app, closing(app.test_client().get("/static/app.css")) as answer:
+        assert answer.status_code == 200
 
 
 def test_a_page_names_its_files_by_what_is_in_them(client):

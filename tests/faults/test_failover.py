@@ -110,7 +110,7 @@ class Traffic:
         self._thread.join()
 
     def _go_on(self) -> None:
-        while not self._over.wait(0.1):
+        while not self._over.wait(0.2):
             answer = self._ask()
             self.told.append((time.monotonic(), answer.status_code, answer.text))
 
