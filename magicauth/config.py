@@ -150,8 +150,6 @@ def _public_url(value: str) -> str:
     origin = origin_of(value)
     if origin is None or urlsplit(value).path not in ("", "/") or urlsplit(value).query or urlsplit(value).fragment:
         raise ValueError("must be an address such as https://id.example.org, without a path")
-    if origin.startswith("http:") and not is_loopback(urlsplit(origin).hostname or ""):
-        raise ValueError("must begin with https:// (http is for loopback names only)")
     return origin
 
 
@@ -230,7 +228,7 @@ SETTINGS = [
         "PUBLIC_URL",
         _public_url,
         None,
-        "Base of mailed links; the Host and Origin that are allowed. https, but for loopback names.",
+        "Base of mailed links; the Host and Origin that are allowed. https, but for loopback names and in development.",
     ),
     Setting(
         "DATABASE_URL",
@@ -438,6 +436,9 @@ def _text(given: Any) -> str:
 def _production_problems(environ: Mapping[str, Any], values: dict[str, Any]) -> list[str]:
     given = {name for name in _NEEDED if str(environ.get(name) or "").strip()}
     problems = [f"{name} is missing: {why}." for name, why in _NEEDED.items() if name not in given]
+    public_url = urlsplit(values["PUBLIC_URL"] or "")
+    if public_url.scheme == "http" and not is_loopback(public_url.hostname or ""):
+        problems.append("PUBLIC_URL must begin with https:// (http is for loopback names only).")
     if values["SECRET_KEY"] and len(values["SECRET_KEY"]) < SECRET_KEY_LENGTH:
         problems.append(f"SECRET_KEY is too short: it wants {SECRET_KEY_LENGTH} random characters or more.")
     if any(len(key) < SECRET_KEY_LENGTH for key in values["SECRET_KEY_FALLBACKS"]):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from instruments import close
+from pages import EMAIL, Letters
 from production import PUBLIC_URL, production
 from production import SETTINGS as PRODUCTION
 
@@ -316,6 +317,16 @@ def test_settings_come_from_the_environment_and_arguments_go_before_it(monkeypat
 )
 def test_the_public_url_is_kept_as_browsers_write_an_origin(complete, tmp_path, value, origin):
     assert config.load(complete | {"PUBLIC_URL": value}, tmp_path)["PUBLIC_URL"] == origin
+
+
+def test_development_may_be_looked_at_from_a_phone_in_the_same_network(make_app):
+    url = "http://192.168.1.5:5000"
+    app = make_app(PUBLIC_URL=url)
+    phone = app.test_client()
+    assert phone.post("/users/magic_link", data={"email": EMAIL}, base_url=url).status_code == 303
+    assert Letters(app).last().links[0].startswith(f"{url}/users/signup?token=")
+    assert phone.get("/auth", base_url="http://localhost:5000").status_code == 200
+    assert phone.get("/auth", base_url="http://192.168.1.6:5000").status_code == 400
 
 
 @pytest.mark.parametrize(
