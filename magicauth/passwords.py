@@ -60,7 +60,7 @@ _one_guess = threading.Lock()
 
 def hash_password(password: str) -> str:
     """The argon2id hash of `password`, with its salt and parameters."""
-    return _run(_hasher.hash, password)
+    return _run(_hasher.hash, _composed(password))
 
 
 def verify(password_hash: str | None, password: str) -> bool:
@@ -69,7 +69,7 @@ def verify(password_hash: str | None, password: str) -> bool:
     if not _usable(password):
         password, password_hash = "", None
     try:
-        right = _run(_hasher.verify, password_hash or _dummy_hash(), password)
+        right = _run(_hasher.verify, password_hash or _dummy_hash(), _composed(password))
     except (Argon2Error, InvalidHashError):
         return False
     return right and password_hash is not None
@@ -149,6 +149,11 @@ def _plain(text: str) -> str:
     """Without case and accents."""
     parts = unicodedata.normalize("NFKD", text.casefold())
     return "".join(character for character in parts if not unicodedata.combining(character))
+
+
+def _composed(password: str) -> str:
+    # Of two keyboards one writes an accent into its letter and the other after it (NIST 800-63B 3.1.1.2).
+    return unicodedata.normalize("NFC", password)
 
 
 def _usable(password: str) -> bool:

@@ -1,5 +1,6 @@
 """Signing in: whole journeys, from the form to the guarded page."""
 
+import unicodedata
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -175,6 +176,16 @@ def test_a_next_that_is_not_ours_is_ignored(browser, mailbox, evil):
 
 def _session_cookie(response):
     return next(line for line in response.headers.getlist("Set-Cookie") if line.startswith("magicauth="))
+
+
+def test_a_password_is_the_same_however_a_keyboard_composes_its_letters(client):
+    composed, decomposed = (unicodedata.normalize(form, "Grüße vom Café, mañana ガ") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    sign_up(client, password=decomposed)
+    client.post("/logout")
+    for typed, status in ((composed, 200), (decomposed, 200), ("Grusse vom Cafe, manana カ", 401)):
+        other = other_browser(client)
+        assert other.post("/auth", json={"email": EMAIL, "password": typed}).status_code == status, typed
 
 
 @pytest.mark.parametrize(("asked", "ticked"), [("on", True), ("true", True), ("0", False), ("off", False), ("", False)])
