@@ -170,8 +170,10 @@ def follow_up(first: Challenge, send: int, purpose: Purpose, email: str, **field
         before is not None and before.opens < ADDRESS_ATTEMPTS and before.epoch == fields.get("epoch", before.epoch)
     )
     challenge_id = before.id if before and is_good else _following_id(first, send if first.followed else 1, purpose)
-    of_the_first = {name: getattr(first, name) for name in ("ip", "device", "browser", "next", "sends", "began")}
-    challenge = issue(purpose, email, challenge_id, **of_the_first, **fields)
+    of_the_first = {name: getattr(first, name) for name in ("ip", "device", "browser", "next", "sent", "began")}
+    # Letters that an earlier one was answered for cost nobody anything any more.
+    sends = send - first.followed + (before.sends if before and is_good else 0)
+    challenge = issue(purpose, email, challenge_id, sends=sends, **of_the_first, **fields)
     _follow([_key(first.id)], send)
     return challenge
 

@@ -19,7 +19,7 @@ from redis.connection import parse_url
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from magicauth.network import ip_address, is_loopback, origin_of
+from magicauth.network import ip_address, is_browsers_loopback, is_loopback, origin_of
 
 SECRET_KEY_LENGTH = 32
 DAY = 86_400
@@ -420,7 +420,7 @@ def _given(environ: Mapping[str, Any], setting: Setting) -> str | None:
     try:
         text = ",".join(map(_text, given)) if isinstance(given, list | tuple | set) else _text(given)
     except UnicodeError:
-        raise ValueError("must be text, such as secrets.token_hex(32) makes of random bytes") from None
+        raise ValueError("must be UTF-8 text") from None
     if not text.strip():
         return None
     return text if setting.parse is _of_mail_server else text.strip()
@@ -437,7 +437,7 @@ def _production_problems(environ: Mapping[str, Any], values: dict[str, Any]) -> 
     given = {name for name in _NEEDED if str(environ.get(name) or "").strip()}
     problems = [f"{name} is missing: {why}." for name, why in _NEEDED.items() if name not in given]
     public_url = urlsplit(values["PUBLIC_URL"] or "")
-    if public_url.scheme == "http" and not is_loopback(public_url.hostname or ""):
+    if public_url.scheme == "http" and not is_browsers_loopback(public_url.hostname or ""):
         problems.append("PUBLIC_URL must begin with https:// (http is for loopback names only).")
     if values["SECRET_KEY"] and len(values["SECRET_KEY"]) < SECRET_KEY_LENGTH:
         problems.append(f"SECRET_KEY is too short: it wants {SECRET_KEY_LENGTH} random characters or more.")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, request
 
 from magicauth.errors import N_, Refused
-from magicauth.network import is_loopback, origin_of
+from magicauth.network import is_browsers_loopback, origin_of
 
 # Asked by machines that know the process by its address.
 _ANY_HOST = ("/healthz", "/readyz", "/metrics")
@@ -47,7 +47,7 @@ def is_ours(origin: str | None) -> bool:
 
 
 def _is_developments(origin: str, config: Mapping[str, Any]) -> bool:
-    return config["MAGICAUTH_MODE"] == "development" and is_loopback(urlsplit(origin).hostname or "")
+    return config["MAGICAUTH_MODE"] == "development" and is_browsers_loopback(urlsplit(origin).hostname or "")
 
 
 @functools.lru_cache(maxsize=256)

@@ -33,8 +33,12 @@ def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, without a port, names this machine only: localhost, 127.0.0.0/8, ::1, or a name under
-    localhost (RFC 6761)."""
+    """Whether `host`, without a port, names this machine only: localhost, 127.0.0.0/8 or ::1."""
     with contextlib.suppress(ValueError):
         return ip_address(host.strip("[]")).is_loopback
-    return f".{host.lower()}".endswith(".localhost")
+    return host.lower() == "localhost"
+
+
+def is_browsers_loopback(host: str) -> bool:
+    """Whether browsers take it for this machine: names under localhost too, of which a resolver may say otherwise."""
+    return is_loopback(host) or re.fullmatch(r"([a-z0-9-]+\.)+localhost", host.lower()) is not None

@@ -10,7 +10,7 @@ import sqlalchemy.exc
 import sqlalchemy.orm.exc
 from flask import Flask, Response, current_app, g, jsonify, redirect, render_template, request
 from redis.exceptions import DataError
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, BadRequestKeyError, HTTPException, RequestEntityTooLarge
 from werkzeug.routing import RequestRedirect
 
 from magicauth import notices
@@ -195,8 +195,9 @@ def _http_error(error: HTTPException) -> Any:
         # Raised where Flask asks no handler of its own: by what a site does after each request.
         return _away(cause)
     refusal = NotFound() if error.code == 404 else Refused(_SENTENCES.get(error.code, f"{error.name}."))
-    stock = type(error).description
-    if error.description != stock and not isinstance(stock, property):
+    # Of a field that a view misses, Werkzeug's class has no sentence but a property.
+    stock = BadRequest.description if isinstance(error, BadRequestKeyError) else type(error).description
+    if error.description != stock:
         # A sentence of the site's own: `abort(404, description="No such report.")`.
         # Not ours to translate: as text it is escaped, and a `%` is one.
         own = error.description

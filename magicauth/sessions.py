@@ -21,6 +21,7 @@ from flask.sessions import SessionMixin
 from flask_session.redis.redis import RedisSessionInterface
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from werkzeug.datastructures import Headers
 
 from magicauth import cookies
 from magicauth.crypto import digest
@@ -338,20 +339,20 @@ class SessionInterface(RedisSessionInterface):  # type: ignore[misc]
             pipeline.zrem(_index_key(owner), digest(sid))
 
 
-# What a view, or what compresses its answer, says of the body that is taken away.
-_OF_A_BODY = ("Content-Encoding", "Content-Disposition", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
+# What every answer has; all else says something of the one that is taken away, or of its body.
+_OF_EVERY_ANSWER = re.compile(
+    "content-security-policy|x-content-type-options|x-frame-options|cross-origin-.*|referrer-policy|permissions-policy"
+    "|strict-transport-security|access-control-.*|vary"
+)
+_OF_A_REFUSAL = ("Content-Type", "Content-Length", "Retry-After", "Location")
 
 
 def _answer_instead(response: Response, other: Response) -> None:
     response.status_code = other.status_code
     response.set_data(other.get_data())
-    response.headers["Cache-Control"] = "no-store"
-    for name in ("Set-Cookie", "Clear-Site-Data", *_OF_A_BODY):
-        response.headers.pop(name, None)
-    for name in ("Content-Type", "Retry-After", "Location"):
-        response.headers.pop(name, None)
-        if name in other.headers:
-            response.headers[name] = other.headers[name]
+    kept = [(name, value) for name, value in response.headers if _OF_EVERY_ANSWER.fullmatch(name.lower())]
+    said = [(name, other.headers[name]) for name in _OF_A_REFUSAL if name in other.headers]
+    response.headers = Headers([*kept, *said, ("Cache-Control", "no-store")])
 
 
 @dataclass(frozen=True)

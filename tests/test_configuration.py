@@ -132,6 +132,8 @@ def test_production_refuses_to_start_without_any_one_of_them(complete, tmp_path,
                 "http://id.example.org",
                 "http://192.168.1.7",
                 "http://localhost.evil.example",
+                "http://evillocalhost",
+                "http://.localhost",
                 "http://[::2]",
             )
         ),

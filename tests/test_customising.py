@@ -280,6 +280,9 @@ def test_the_accents_stylesheet_is_fetched_once_for_each_accent(make_app):
     assert "--accent: #ffd43b;" in kept.text
     assert kept.headers["Cache-Control"] == "public, max-age=31536000"
     assert not kept.headers.getlist("Set-Cookie")
+    # By a process that has not heard of the new one yet.
+    assert make_app(MAGICAUTH_ACCENT="#3b5bdb").test_client().get(one).headers["Cache-Control"] == "no-store"
+    assert make_app().test_client().get(one).headers["Cache-Control"] == "no-store"
 
 
 def test_a_client_may_be_signed_in_so_that_it_must_say_again_who_it_is(client):

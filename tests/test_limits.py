@@ -1,7 +1,9 @@
 """Budgets at the front door: they degrade and do not lock."""
 
+from contextlib import ExitStack
+
 import pytest
-from instruments import at_once, change_user, later, redis_commands, same_browser
+from instruments import at_once, change_user, delivering, later, quiet_app, redis_commands, same_browser
 from pages import EMAIL, PASSWORD, Letters, is_signed_in, other_browser, sign_in, sign_up
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -464,6 +466,38 @@ def test_so_do_those_that_led_a_stranger_to_an_account(make_app, redis):
         link = {"token": Letters(app).last(EMAIL).token, "name": "Ada", "password": PASSWORD}
         assert stranger.post("/users/signup", json=link).status_code == 201
         assert places() == 0
+
+
+def test_letters_that_were_answered_one_by_one_give_back_no_more_than_they_took(make_app, redis):
+    app = make_app(MAGICAUTH_LIMIT_MAILS_PER_ADDRESS=NO_LIMIT)
+    ada, taken = app.test_client(), app.test_client()
+    sign_up(taken, "eve@example.org")
+    sign_up(ada)
+    for number in range(8):
+        app.test_client().post("/auth", json={"email": f"nobody{number}@example.org"})
+    assert ada.post("/account/email", data={"email": "eve@example.org"}).location == "/verify"
+    with ExitStack() as clock:
+        for number in range(4):
+            if number:
+                clock.enter_context(later(redis, 61))
+                assert ada.post("/verify/resend", json={}).status_code == 200
+            link = {"token": Letters(app).last("eve@example.org").token, "email": "eve@example.org"}
+            assert app.test_client().post("/auth/link", json=link).status_code == 200
+            assert [int(redis.get(key)) for key in redis.keys("magicauth:{limits}:mails:ip:*")] == [8]
+
+
+def test_a_letter_that_is_written_late_gives_back_to_the_budget_it_was_taken_from(redis_url, redis, tmp_path):
+    with quiet_app(redis_url, tmp_path) as app:
+        app.test_client().post("/auth", data={"email": "x@example.org"})
+        with later(redis, 3500):
+            stranger = app.test_client()
+            stranger.post("/auth", data={"email": EMAIL})
+            with later(redis, 150):
+                app.test_client().post("/auth", data={"email": "y@example.org"})
+                with later(redis, 50), delivering(app):
+                    link = {"token": Letters(app).last(EMAIL).token, "name": "Ada", "password": PASSWORD}
+                    assert stranger.post("/users/signup", json=link).status_code == 201
+                    assert [int(redis.get(key)) for key in redis.keys("magicauth:{limits}:mails:ip:*")] == [1]
 
 
 def test_a_letter_that_was_answered_costs_nothing(owner, mailbox):

@@ -41,8 +41,8 @@ def event_as_json(event: AuditEvent) -> dict[str, object]:
 
 
 def _for_page(event: AuditEvent) -> dict[str, object]:
-    # A newer release, which was taken back, may have known more.
-    return event_as_json(event) | {"at": event.at, "words": WORDS.get(event.action, event.action)}
+    # None where a newer release, which was taken back, knew more.
+    return event_as_json(event) | {"at": event.at, "words": WORDS.get(event.action)}
 
 
 def _before(text: str) -> uuid.UUID | None:
