@@ -72,8 +72,9 @@ def init_app(app: Flask) -> None:
 def accent() -> Response:
     """The accent colour and what goes with it, as a stylesheet: the policy allows no styles in the page."""
     response = Response(_accent_css(current_app.config["MAGICAUTH_ACCENT"]), mimetype="text/css")
+    ours: Any = current_app.jinja_env.globals["magicauth"]
     # While a new accent is rolled out, an address of the new one must not be kept with what an old process says.
-    if request.full_path == current_app.jinja_env.globals["magicauth"].accent_url:
+    if request.full_path == ours.accent_url:
         response.cache_control.public, response.cache_control.max_age = True, ASSET_LIFE
     return response
 
