@@ -94,6 +94,8 @@ def strength(password: str, email: str, name: str) -> tuple[int, str]:
     refused, 0 or 1 and why."""
     if not _usable(password):
         return 0, N_("The password holds a character that cannot be used.")
+    # As it is hashed.
+    password = _composed(password)
     if len(password) < _LENGTH_LEAST:
         return 0, N_("Use at least 8 characters.")
     if len(password) > _LENGTH_MOST:

@@ -16,10 +16,10 @@ from magicauth.errors import N_, Invalid, TooLarge, UnsupportedMediaType
 _BODY_BYTES = 64 * 1024
 _DISCARDED_MOST = 1024 * 1024
 _PARTS_MOST = 100
-# What a form sends for a box that is ticked.
-TICKS = ("on", "1", "true")
 # Flask's default, for views that read their body themselves.
 _PARTS_OF_VIEW = 1000
+# What a form sends for a box that is ticked.
+TICKS = ("on", "1", "true")
 _URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
 View = TypeVar("View", bound=Callable[..., Any])

@@ -178,6 +178,11 @@ def _session_cookie(response):
     return next(line for line in response.headers.getlist("Set-Cookie") if line.startswith("magicauth="))
 
 
+def test_a_password_is_as_long_as_it_is_when_composed(client):
+    refused = sign_up(client, password=unicodedata.normalize("NFD", "üöäéñ"))
+    assert refused.status_code == 400 and "Use at least 8 characters." in refused.text
+
+
 def test_a_password_is_the_same_however_a_keyboard_composes_its_letters(client):
     composed, decomposed = (unicodedata.normalize(form, "Grüße vom Café, mañana ガ") for form in ("NFC", "NFD"))
     assert composed != decomposed

@@ -40,6 +40,6 @@ def ask_new() -> Response:
 def choose() -> Response:
     user, pending = reset.whose(under_way())
     steps.require_shown_to(user)
-    response = steps.finish_or_ask(reset.choose(pending, read("password"), visitor()), "Password saved.")
+    response = steps.finish_or_ask(reset.choose(user, pending, read("password"), visitor()), "Password saved.")
     notices.notify(N_("Your password is changed."))
     return response

@@ -35,8 +35,9 @@ _NOBODY = "0" * 32
 # How often, and after how many seconds, a challenge that another request is opening is looked for.
 _LOOKS_FOR_CHALLENGE = 20
 _BETWEEN_LOOKS = 0.02
-# What people put between the digits, or letters do: spaces and dashes of all kinds.
-_FORGIVEN = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2212-]+")
+# What people put between digits, or letters do, beside the spaces and dashes of ASCII.
+SPACES, DASHES = r"\u00a0\u2000-\u200a\u202f\u205f\u3000", r"\u2010-\u2015\u2212"
+_FORGIVEN = re.compile(f"[ {SPACES}{DASHES}-]+")
 
 
 def ask(

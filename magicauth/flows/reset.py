@@ -41,12 +41,11 @@ def start(
     return Pending.asking(challenge, email, next=next_page, remember=remember)
 
 
-def choose(pending: Pending | None, password: str, visitor: Visitor) -> Pending:
-    """Sets the new password after the proof of the address; what else the account asks for is still asked.
+def choose(user: User, pending: Pending, password: str, visitor: Visitor) -> Pending:
+    """Sets the new password of `whose` reset it is; what else the account asks for is still asked.
 
     Ends every session. Raises NotFound or Invalid.
     """
-    user, pending = whose(pending)
     since = user.created_at.timestamp()
     was_known = bool(visitor.device(user.canonical_email, user.session_epoch, since))
     set_password(user, password)

@@ -17,9 +17,9 @@ from magicauth.models.user import NAME_LENGTH, PHONE_LENGTH
 from magicauth.visitor import Visitor
 
 _PHONE = re.compile(r"\+? ?\(?[0-9][0-9 ()./-]*")
-# As telephones and address books write between the digits, and around them.
-_SPACE = re.compile(r"[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
-_DASH = re.compile(r"[\u2010-\u2015\u2212]")
+_SPACE = re.compile(f"[{email_proof.SPACES}]")
+_DASH = re.compile(f"[{email_proof.DASHES}]")
+# Around numbers that come from telephones and address books.
 _UNSEEN = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
 

@@ -176,6 +176,15 @@ def test_kill_9_of_a_worker_keeps_sessions_and_open_questions(our, ada, new, ema
     assert new.post("/verify", data={"OTP": code}).headers["Location"] == "/home"
 
 
+def test_refusals_by_each_budget_are_counted_from_nought(our, new):
+    shown = new.get("/metrics", headers={"Authorization": f"Bearer {SETTINGS['MAGICAUTH_METRICS_TOKEN']}"}).text
+    assert set(re.findall(r'^magicauth_limits_hit_total\{kind="(\w+)"\} 0\.0', shown, re.MULTILINE)) == {
+        "mails",
+        "codes",
+        "passwords",
+    }
+
+
 def test_counts_that_something_took_out_of_tmp_stop_no_worker(our, ada):
     name_at_home(ada)
     before = our.gunicorn.workers
