@@ -1,6 +1,7 @@
 """`/account/activity`: what happened in the account, for its owner."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_what_a_browser_says_of_itself_is_never_repeated(ada):
 
 
 def test_what_only_a_newer_release_knows_is_named_as_it_was_recorded(ada):
-    with sqlite3.connect(Path(ada.application.instance_path) / "magicauth.sqlite3") as database:
+    with closing(sqlite3.connect(Path(ada.application.instance_path) / "magicauth.sqlite3")) as database, database:
         database.execute("UPDATE audit SET action = 'user:<b>:100%s'")
     assert [event["action"] for event in events(ada)] == ["user:<b>:100%s"]
     assert "user:&lt;b&gt;:100%s" in ada.get("/account/activity").text
