@@ -1,6 +1,8 @@
 """What a request may cost in Redis commands and SQL statements, counted by the servers themselves."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from bs4 import BeautifulSoup
@@ -266,3 +268,9 @@ def test_a_whole_sign_in_stays_cheap(app, count, ada):
     # browser, the old session deleted, the new one written and indexed. Whoever adds to that should know.
     assert len(finishing) <= 20 and len(finishing_sql) <= 3
     assert is_signed_in(browser)
+
+
+def test_a_start_loads_nothing_that_few_need_and_that_takes_long():
+    dear = ("alembic", "dns", "email_validator", "psycopg", "sqlalchemy.dialects.postgresql", "zxcvbn")
+    ask = f"import sys, magicauth; print([name for name in {dear} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", ask], text=True).strip() == "[]"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Index, String, Uuid, select, text
+from sqlalchemy import Index, String, Uuid, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from magicauth.errors import N_
@@ -76,8 +76,9 @@ class AuditEvent(Base):
         Index("ix_audit_user_id_id", "user_id", "id"),
         Index("ix_audit_subject_id", "subject", "id"),
         Index("ix_audit_action_id", "action", "id"),
-        # What went well is nine events in ten, and found without.
-        Index("ix_audit_result_id", "result", "id", postgresql_where=text("result <> 'ok'")),
+        # In PostgreSQL without what went well, nine events in ten: its revision says so. Said here, every process would
+        # load that dialect before its first answer.
+        Index("ix_audit_result_id", "result", "id"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=new_id)
